@@ -1,0 +1,67 @@
+"""BAViT: a shallow ViT-tiny without class token that calls every patch foreground or background (sections 3.2-3.3)."""
+
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.layers import resample_abs_pos_embed
+from timm.models import VisionTransformer
+from torch import Tensor
+
+from bavit_utils.annotations import IGNORE_INDEX
+from bavit_utils.weights import fill_model, imagenet_blocks, read_weights, save_weights
+
+
+def create_bavit(depth: int, img_size: int, pretrained: bool = True) -> VisionTransformer:
+    """ViT-tiny of `depth` blocks (2 is BAViT-small, 10 BAViT-large) with a two-way linear layer on every token.
+
+    Maps pictures `[B, 3, img_size, img_size]`, normalised with mean = std = 0.5, to logits `[B, N, 2]` of background
+    and foreground, N = (img_size / 16)^2. With `pretrained` all but the head comes from ImageNet's ViT-tiny.
+    """
+    model = timm.create_model("vit_tiny_patch16_384", depth=depth, img_size=img_size, num_classes=2,
+                              class_token=False, global_pool="")
+    weights = imagenet_blocks() if pretrained else None
+    if weights is not None:
+        # The class row goes before the grid is resized: the model has no such token.
+        weights["pos_embed"] = resample_abs_pos_embed(
+            weights["pos_embed"][:, 1:], list(model.patch_embed.grid_size), num_prefix_tokens=0)
+        wanted = model.state_dict()
+        model.load_state_dict({name: wanted[name] if name.startswith("head.") else weights[name] for name in wanted})
+    return model
+
+
+@torch.no_grad()
+def foreground_probability(model: VisionTransformer, images: Tensor) -> Tensor:
+    """Probability that each patch is foreground, `[B, rows, cols]`, for a normalised batch `[B, 3, height, width]`.
+
+    Without gradients; put the model into evaluation first.
+    """
+    return model(images).softmax(dim=-1)[..., 1].unflatten(1, model.patch_embed.grid_size)
+
+
+def accumulative_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The accumulative cross-entropy (Eq. 3): as it divides by N x M, the mean cross-entropy over all tokens.
+
+    `logits [B, N, 2]`, `labels [B, N]` or `[B, rows, cols]` with 0 background, 1 foreground, -100 ignored. The mean is
+    over the tokens not ignored; a batch without any gives zero, with gradients of zero.
+    """
+    labels = labels.flatten().long()
+    total = F.cross_entropy(logits.flatten(0, 1), labels, ignore_index=IGNORE_INDEX, reduction="sum")
+    return total / (labels != IGNORE_INDEX).sum().clamp(min=1)
+
+
+def save_bavit(model: VisionTransformer, path: str | Path, metadata: dict | None = None, half: bool = True) -> Path:
+    """Saves a BAViT as one safetensors file that tells its own depth and size; `metadata` (JSON values) goes along."""
+    shape = {"depth": len(model.blocks), "img_size": model.patch_embed.img_size[0]}
+    return save_weights(path, model.state_dict(), {**(metadata or {}), "model": "bavit", **shape}, half)
+
+
+def load_bavit(path: str | Path) -> VisionTransformer:
+    """Loads what `save_bavit` wrote, in float32 and in evaluation mode.
+
+    Raises FileNotFoundError for a missing file, ValueError for a damaged one or another kind or shape of model.
+    """
+    state, metadata = read_weights(path, "bavit")
+    model = create_bavit(metadata["depth"], metadata["img_size"], pretrained=False)
+    return fill_model(model, state, path).eval()

@@ -1,0 +1,130 @@
+"""Profiles: which data sets, sizes, thresholds and recipes a run uses. Everything else asks here."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[1]
+SAMPLE_DIR = REPO / "data" / "sample"  # bundled pictures, tracked
+CHECKPOINTS = REPO / "data" / "checkpoints"  # weights trained by us, tracked
+RESULTS = REPO / "data" / "results"  # measured numbers with provenance, tracked
+CACHE = REPO / "data" / "cache"  # generated pictures, git-ignored
+RUNS = REPO / "runs"  # state of long trainings and sweeps, git-ignored
+
+PATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training recipe; `lr` is the peak of a warm-up and cosine schedule, in AdamW."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float = 0.05
+    warmup_epochs: float = 1.0
+    mixed_precision: str = "no"  # or "bf16", worth it on a GPU and on a CPU with bf16 instructions
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One scale of the whole experiment. Sizes are square sides in pixels; data sets and splits are names of `datasets`.
+
+    `bavit_data`/`bavit_rule` is the pair BAViT is shown on (section 3.1, Table 1); `pruner_data`/`pruner_rule` the pair whose
+    BAViT prunes the detector (Table 2): the same kind of pictures and classes as the detector's.
+    """
+
+    name: str
+    bavit_data: str
+    bavit_rule: str  # "mask" or "box"
+    pruner_data: str
+    pruner_rule: str
+    detector_data: str  # the data set whose classes the detector knows
+    detector_train: tuple[tuple[str, str], ...]  # (dataset, split), ...
+    detector_eval: tuple[str, str]
+    bavit_img_size: int
+    detector_img_size: int
+    detector_depth: int
+    num_detection_tokens: int
+    bavit_recipe: Recipe
+    detector_recipe: Recipe
+
+    @property
+    def bavit_grid(self) -> tuple[int, int]:
+        """BAViT's patch grid, (rows, cols)."""
+        return (self.bavit_img_size // PATCH_SIZE,) * 2
+
+    @property
+    def detector_grid(self) -> tuple[int, int]:
+        """The detector's patch grid, (rows, cols)."""
+        return (self.detector_img_size // PATCH_SIZE,) * 2
+
+    def checkpoint(self, model: str, dataset: str | None = None, rule: str | None = None) -> Path:
+        """Where a committed checkpoint lies, e.g. `bavit-small-sample-mask.safetensors`."""
+        parts = [model, dataset or (self.detector_data if model.startswith("yolos") else self.pruner_data)]
+        if not model.startswith("yolos"):
+            parts.append(rule or self.pruner_rule)
+        return CHECKPOINTS / ("-".join(parts) + ".safetensors")
+
+
+# The paper's Table 2, first column; 0 is the dense detector behind BAViT.
+PAPER_SPARSITIES = (0.46, 0.43, 0.40, 0.39, 0.37, 0.35, 0.32, 0.29, 0.05, 0.02, 0.0)
+# BAViT-large is ten blocks, BAViT-small two (section 3.2).
+DEPTHS = {"bavit-small": 2, "bavit-large": 10}
+EVAL_SPLIT = {"sample": "val", "voc2007": "test", "voc2012": "val", "coco": "val"}
+
+_PROFILES = {
+    # Half scale, so that every notebook is quick on two CPU cores.
+    "sample": Profile(
+        name="sample",
+        bavit_data="sample", bavit_rule="mask",
+        pruner_data="sample", pruner_rule="mask",
+        detector_data="sample",
+        detector_train=(("sample", "train"),), detector_eval=("sample", "val"),
+        bavit_img_size=192, detector_img_size=256, detector_depth=6, num_detection_tokens=25,
+        bavit_recipe=Recipe(epochs=5, batch_size=32, lr=5e-4),
+        detector_recipe=Recipe(epochs=10, batch_size=16, lr=4e-4, weight_decay=1e-4, warmup_epochs=0.5, mixed_precision="bf16"),
+    ),
+    # The paper's sizes on VOC: the detector learns 2007's boxes and 2012's, and is tested on the 2007 re-split.
+    "voc": Profile(
+        name="voc",
+        bavit_data="voc2012", bavit_rule="mask",
+        pruner_data="voc2007", pruner_rule="box",
+        detector_data="voc2007",
+        detector_train=(("voc2007", "train"), ("voc2012", "train")), detector_eval=("voc2007", "test"),
+        bavit_img_size=384, detector_img_size=512, detector_depth=12, num_detection_tokens=100,
+        bavit_recipe=Recipe(epochs=15, batch_size=32, lr=5e-4),
+        detector_recipe=Recipe(epochs=300, batch_size=32, lr=4e-4, weight_decay=1e-4, warmup_epochs=5, mixed_precision="bf16"),
+    ),
+    # The paper's own experiment; the detector comes from the hub (hustvl/yolos-tiny).
+    "coco": Profile(
+        name="coco",
+        bavit_data="coco", bavit_rule="mask",
+        pruner_data="coco", pruner_rule="mask",
+        detector_data="coco",
+        detector_train=(("coco", "train"),), detector_eval=("coco", "val"),
+        bavit_img_size=384, detector_img_size=512, detector_depth=12, num_detection_tokens=100,
+        bavit_recipe=Recipe(epochs=15, batch_size=32, lr=5e-4),
+        detector_recipe=Recipe(epochs=30, batch_size=32, lr=2.5e-5, weight_decay=1e-4, mixed_precision="bf16"),
+    ),
+}
+
+
+def get_profile(name: str | None = None) -> Profile:
+    """The named profile, or the one in `BAVIT_PROFILE`, or `sample`. Raises ValueError for an unknown name."""
+    name = name or os.environ.get("BAVIT_PROFILE") or "sample"
+    if name not in _PROFILES:
+        raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(_PROFILES)}, by name or in BAVIT_PROFILE")
+    return _PROFILES[name]
+
+
+def data_dir() -> Path:
+    """The folder that holds `VOCdevkit`, `coco` and `weights`: `BAVIT_DATA_DIR`, or `data/` here."""
+    return Path(os.environ.get("BAVIT_DATA_DIR") or REPO / "data").expanduser()
+
+
+def figures_dir(profile: Profile) -> Path:
+    """`figures/<profile>/` (or under `BAVIT_FIGURES_DIR`), made if it is missing."""
+    folder = Path(os.environ.get("BAVIT_FIGURES_DIR") or REPO / "figures") / profile.name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,85 @@
+"""Pictures: decode, warp to the square, normalise. A picture is decoded once and warped to as many sizes as needed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+# (mean, std) per RGB channel, for values in 0..1: BAViT's and our own detectors' (timm's ViT-tiny), and hub YOLOS's.
+BAVIT_NORM = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+IMAGENET_NORM = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_NORMS = {"bavit": BAVIT_NORM, "imagenet": IMAGENET_NORM}
+_EXIF_ORIENTATION = 0x0112
+
+
+class DataError(ValueError):
+    """A picture, mask or annotation that can't be used; the message names the file and the remedy."""
+
+
+def load_image(path: str | Path) -> np.ndarray:
+    """Decode a picture, turned the way its EXIF orientation says: uint8 [H, W, 3], RGB.
+
+    Raises DataError for a file that is missing, truncated or no picture; a truncated one is never half decoded.
+    """
+    return _open(path, _upright_rgb)
+
+
+def _upright_rgb(image: Image.Image) -> np.ndarray:
+    ImageOps.exif_transpose(image, in_place=True)
+    return np.array(image.convert("RGB"))
+
+
+def load_class_mask(path: str | Path) -> np.ndarray:
+    """Decode a picture whose single channel (grey or palette) holds class indices: uint8 [H, W].
+
+    Raises DataError as `load_image` does, and for a picture of several channels.
+    """
+    mask = _open(path, np.array)
+    if mask.ndim != 2 or mask.dtype != np.uint8:
+        raise DataError(f"{path} is no class mask: it needs one 8-bit channel of class indices; fetch it again")
+    return mask
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) in pixels of what `load_image` would return, from the header. Raises DataError as it does."""
+    width, height, orientation = _open(path, lambda image: (*image.size, image.getexif().get(_EXIF_ORIENTATION, 1)))
+    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+
+
+def _open(path: str | Path, read):
+    """`read(image)` on the opened picture, with every failure turned into a DataError."""
+    try:
+        with Image.open(path) as image:
+            return read(image)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: fetch or generate its data set again") from None
+    except Exception as error:  # a broken file makes Pillow's readers raise nearly anything
+        raise DataError(f"{path} is truncated or no picture ({error}): fetch or generate it again") from error
+
+
+def warp(image: np.ndarray, img_size: int) -> np.ndarray:
+    """Resize a picture uint8 [H, W, 3] to the square, bilinear with antialiasing: uint8 [img_size, img_size, 3].
+
+    The aspect ratio is given up, so a grid on the square divides the original picture into equal rectangles. Pillow
+    works in integers here: the same bytes on every machine.
+    """
+    if image.shape[:2] == (img_size, img_size):
+        return image
+    return np.asarray(Image.fromarray(image).resize((img_size, img_size), Image.Resampling.BILINEAR))
+
+
+def to_batch(images: Sequence[np.ndarray], img_size: int, normalise: str = "bavit") -> Tensor:
+    """Warp decoded pictures (uint8 [H, W, 3], any sizes) and normalise them: float32 [B, 3, img_size, img_size].
+
+    `normalise` is "bavit" (mean = std = 0.5) or "imagenet". Raises ValueError for another one and for an empty list.
+    """
+    if normalise not in _NORMS:
+        raise ValueError(f"unknown normalisation {normalise!r}: choose one of {', '.join(_NORMS)}")
+    if not len(images):
+        raise ValueError("a batch needs at least one picture")
+    batch = torch.from_numpy(np.stack([warp(image, img_size) for image in images]))
+    mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in _NORMS[normalise])
+    return batch.permute(0, 3, 1, 2).contiguous().float().sub_(mean).div_(std)

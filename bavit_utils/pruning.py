@@ -1,0 +1,116 @@
+"""From foreground probability to kept tokens: threshold, neighbour fill, step to the detector's grid, and gather.
+
+Grids are `[batch, rows, cols]`; in boolean ones True is foreground, which is kept. All functions are pure.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def keep_mask(fg_prob: Tensor, threshold: float) -> Tensor:
+    """Which patches stay: those of `fg_prob >= 1 - threshold`, so a higher threshold keeps more (section 4.2).
+
+    `threshold` is the confidence in background above which a patch goes, 0 to 1. Any shape in, a boolean of it out.
+    """
+    return fg_prob >= 1 - threshold
+
+
+def fill_neighbours(keep: Tensor, steps: int, more_than: int = 2, neighbours: int = 8) -> Tensor:
+    """The appendix's post-processing (Fig. 5): background with more than `more_than` foreground neighbours turns.
+
+    Repeated `steps` times, all cells at once; zero steps is the identity, and foreground is never removed. `neighbours`
+    is 8 or 4 (else ValueError), which the paper leaves open; outside the picture is background. Boolean
+    `[B, rows, cols]` in and out.
+    """
+    kernel = torch.ones(1, 1, 3, 3, device=keep.device)
+    if neighbours == 4:
+        kernel[..., ::2, ::2] = 0
+    elif neighbours != 8:
+        raise ValueError(f"neighbours is 8 or 4, not {neighbours}")
+    for _ in range(steps):
+        # The kernel's centre counts too, but only for cells that are foreground already.
+        keep = keep | (F.conv2d(keep[:, None].float(), kernel, padding=1)[:, 0] > more_than)
+    return keep
+
+
+def resize_grid(x: Tensor, grid: tuple[int, int], mode: str = "nearest") -> Tensor:
+    """Brings `[B, rows, cols]` to another grid, keeping the relative position (section 3.5: 24x24 to 32x32).
+
+    nearest: a target cell copies the source cell in which its centre lies; with 24 to 32 the targets 0, 1, 2, 3 copy
+    0, 1, 1, 2, and so on in steps of three. any: the largest of all source cells that it overlaps, so a boolean cell is
+    kept when any of them is. bilinear: for probabilities only; ValueError for booleans. The data type stays.
+    """
+    cells = x[:, None] if x.is_floating_point() else x[:, None].float()
+    if mode == "nearest":
+        resized = F.interpolate(cells, grid, mode="nearest-exact")
+    elif mode == "any":
+        resized = F.adaptive_max_pool2d(cells, grid)  # its windows are exactly the cells that overlap
+    elif mode == "bilinear":
+        if not x.is_floating_point():
+            raise ValueError("bilinear resizes probabilities: resize before the threshold, or use nearest or any")
+        resized = F.interpolate(cells, grid, mode="bilinear", align_corners=False)
+    else:
+        raise ValueError(f"unknown mode {mode!r}: choose nearest, bilinear or any")
+    return resized[:, 0].to(x.dtype)
+
+
+def detector_keep(
+    fg_prob: Tensor, threshold: float, grid: tuple[int, int], fill_steps: int = 0, mode: str = "nearest",
+    more_than: int = 2, neighbours: int = 8,
+) -> Tensor:
+    """BAViT's foreground probability `[B, rows, cols]` to the detector's keep mask, boolean `[B, *grid]` (Fig. 3).
+
+    nearest and any: threshold, fill, resize; bilinear: resize the probabilities, threshold, fill.
+    """
+    if mode == "bilinear":
+        keep = keep_mask(resize_grid(fg_prob, grid, mode), threshold)
+        return fill_neighbours(keep, fill_steps, more_than, neighbours)
+    keep = keep_mask(fg_prob, threshold)
+    return resize_grid(fill_neighbours(keep, fill_steps, more_than, neighbours), grid, mode)
+
+
+def sparsity(keep: Tensor) -> Tensor:
+    """Share of tokens pruned in each image, 1 - kept / all: boolean `[B, rows, cols]` or `[B, N]` to float `[B]`."""
+    return 1 - keep.flatten(1).float().mean(dim=1)
+
+
+def threshold_for_sparsity(
+    fg_prob: Tensor, target: float, grid: tuple[int, int], fill_steps: int = 0, mode: str = "nearest"
+) -> float:
+    """The threshold whose sparsity, on the detector's grid and averaged over images, is nearest to `target` (Table 2).
+
+    Sparsity falls with the threshold, in steps at the observed probabilities; a bisection over these finds the exact
+    one. `fg_prob` is `[B, rows, cols]` of all images together.
+    """
+    observed = resize_grid(fg_prob, grid, mode) if mode == "bilinear" else fg_prob
+    # In double precision 1 - (1 - p) gives the single-precision p back, so a threshold meets its own patch.
+    candidates = 1 - torch.unique(observed).double().flip(0)
+
+    def mean_sparsity(index: int) -> float:
+        return sparsity(detector_keep(fg_prob, candidates[index].item(), grid, fill_steps, mode)).mean().item()
+
+    low, high = 0, len(candidates) - 1  # the least and the most that can be kept
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if mean_sparsity(middle) > target else (low, middle)
+    return candidates[min(low, high, key=lambda index: abs(mean_sparsity(index) - target))].item()
+
+
+def gather_tokens(x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    """Packs the kept tokens of a ragged batch, image after image, and gives the way back (section 3.5).
+
+    `x [B, N, C]`, `keep` boolean `[B, N]` or `[B, rows, cols]`. Returns `packed [sum_kept, C]`, `lengths [B]` (kept per
+    image), and `restore`, which takes `[sum_kept, C']` to `[B, N, C']` with zeros for the pruned tokens.
+    """
+    keep = keep.flatten(1)
+    if keep.shape != x.shape[:2]:
+        raise ValueError(f"keep is for {tuple(keep.shape)} tokens, x has {tuple(x.shape[:2])}")
+    image, token = keep.nonzero(as_tuple=True)
+
+    def restore(packed: Tensor) -> Tensor:
+        return packed.new_zeros(*keep.shape, packed.shape[-1]).index_put((image, token), packed)
+
+    return x[image, token], keep.sum(dim=1), restore

@@ -1,0 +1,251 @@
+"""Measured results on disk, each with where it came from, and the paper's own numbers, kept in this one place."""
+
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+import torch
+
+from bavit_utils.config import REPO, RESULTS
+
+NOT_RUN = "not run here"  # what a table says for a row that is absent
+_LIBRARIES = ("torch", "torchvision", "timm", "transformers", "accelerate", "numpy", "pycocotools")
+# An absolute path: after the start, a blank or a delimiter; `1/s`, `n/a` and `https://...` are none.
+_PATH = re.compile(r"""(?:(?<=[\s=:,;'"(\[{])|^)(?:~|[A-Za-z]:)?[/\\][\w.~-][^\s,;'")\]}]*""")
+
+
+def provenance(
+    fingerprints: Mapping[str, str] | None = None,
+    n_images: int | None = None,
+    checkpoints: Iterable[str | os.PathLike] = (),
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype = "float32",
+    threads: int | None = None,
+    command: str | None = None,
+) -> dict:
+    """Where a run's numbers come from, as JSON-ready values; no machine path is in it.
+
+    `fingerprints` maps a data set and split ("sample/val") to the hash of its pictures and annotations; `checkpoints`
+    are files, kept as file name and short SHA-256. `threads` defaults to torch's, `command` to this process's own
+    (`bavit <verb> ...`). Raises FileNotFoundError for a checkpoint that is not there.
+    """
+    if command is None:
+        command = shlex.join([_program(sys.argv[0]), *sys.argv[1:]])
+    return {
+        "command": _PATH.sub(lambda m: re.split(r"[/\\]", m.group().rstrip("/\\"))[-1], command),
+        "commit": git_commit(),
+        "data": dict(fingerprints or {}),
+        "n_images": n_images,
+        "checkpoints": {Path(path).name: short_hash(path) for path in checkpoints},
+        "device": device_name(device),
+        "threads": threads or torch.get_num_threads(),
+        "dtype": str(dtype).removeprefix("torch."),
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in _LIBRARIES},
+        "date": datetime.now(timezone.utc).date().isoformat(),
+    }
+
+
+def _program(argv0: str) -> str:
+    """`bavit` for the package's own command (also as `python -m bavit_utils.cli`), else the script's name."""
+    return "bavit" if Path(argv0).parent.name == "bavit_utils" else Path(argv0).stem or "python"
+
+
+def git_commit() -> str:
+    """The short commit, with `-dirty` when a file outside `data/results` and `figures` differs; else `unknown`."""
+    if not (REPO / ".git").exists():
+        return "unknown"
+    try:
+        commit = _git("rev-parse", "--short=10", "HEAD")
+        dirty = _git("status", "--porcelain", "--", ".", ":(exclude)data/results", ":(exclude)figures")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("-dirty" if dirty else "")
+
+
+def _git(*args: str) -> str:
+    return subprocess.run(["git", "-C", REPO, *args], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def short_hash(path: str | os.PathLike) -> str:
+    """The first twelve digits of a file's SHA-256."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def device_name(device: str | torch.device = "cpu") -> str:
+    """The GPU's or the processor's model name."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.M) if cpuinfo.exists() else None
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def save_rows(
+    name: str, run: str, rows: Iterable[Mapping], provenance: Mapping, folder: str | os.PathLike = RESULTS
+) -> Path:
+    """Write one run into `<folder>/<name>.json`: its rows and provenance are replaced, other runs stay.
+
+    Floats are rounded to six significant digits; one row a line, runs by name, a run's rows in the order given. The
+    file is replaced in one step, so a failure leaves the old one. Returns its path. Raises ValueError for no rows, a
+    number that is not finite (an undefined one is None), or a machine path in a text.
+    """
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise ValueError(f"{name!r} is no name for a result file: use letters, digits, dots and dashes")
+    where = f"{name}, run {run}"
+    new = [{"run": run} | _plain(row, f"{where}, row {i}") for i, row in enumerate(rows)]
+    if not new:
+        raise ValueError(f"{where}: no rows to save; a run that was not made is simply absent")
+    path = Path(folder) / f"{name}.json"
+    old = _read(path) if path.exists() else {"provenance": {}, "rows": []}
+    runs = dict(sorted({**old["provenance"], run: _plain(provenance, f"{where}, provenance")}.items()))
+    all_rows = sorted([row for row in old["rows"] if row["run"] != run] + new, key=lambda row: row["run"])
+    lines = ",\n".join("  " + json.dumps(row, allow_nan=False) for row in all_rows)
+    head = json.dumps(runs, indent=1, allow_nan=False).replace("\n", "\n ")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, f'{{\n "provenance": {head},\n "rows": [\n{lines}\n ]\n}}\n')
+    return path
+
+
+def _plain(value, where: str):
+    """The same value in JSON's own types, keys sorted, floats rounded; what may not be stored raises ValueError."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(value[key], f"{where}, {key}") for key in sorted(value)}
+    if isinstance(value, np.ndarray | np.generic | torch.Tensor):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(item, where) for item in value]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{where}: {value} is not finite; store None for a number that is not defined")
+        return float(f"{value:.6g}")
+    if isinstance(value, str) and _PATH.search(value):
+        raise ValueError(f"{where}: {value!r} holds a path of this machine; store a name instead")
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    raise ValueError(f"{where}: cannot store a {type(value).__name__}")
+
+
+def _read(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text())
+        content["provenance"], [row["run"] for row in content["rows"]]
+    except (ValueError, KeyError, TypeError) as error:
+        remedy = "restore it with git, or delete it and measure again"
+        raise ValueError(f"{path} is not a result file ({error!r}): {remedy}") from error
+    return content
+
+
+def _replace(path: Path, text: str) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def load_rows(name: str, folder: str | os.PathLike = RESULTS, **where) -> pd.DataFrame:
+    """The stored rows of `<folder>/<name>.json` whose columns have the given values (a list or tuple: any of them).
+
+    `frame.attrs["provenance"]` maps each run in it to its provenance. Where nothing was measured the frame is empty,
+    and its table says `NOT_RUN`. Raises ValueError, naming the file, where that is broken.
+    """
+    path = Path(folder) / f"{name}.json"
+    content = _read(path) if path.exists() else {"provenance": {}, "rows": []}
+    rows = [row for row in content["rows"] if all(_matches(row.get(key), want) for key, want in where.items())]
+    frame = pd.DataFrame(rows)
+    runs = {row["run"] for row in rows}
+    frame.attrs["provenance"] = {run: value for run, value in content["provenance"].items() if run in runs}
+    return frame
+
+
+def _matches(value, want) -> bool:
+    return any(_matches(value, one) for one in want) if isinstance(want, list | tuple) else value == want
+
+
+def _table(columns: str, *rows: tuple) -> tuple[Mapping, ...]:
+    return tuple(MappingProxyType(dict(zip(columns.split(), row, strict=True))) for row in rows)
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The paper's numbers as printed, slips included; fractions are 0 to 1. Tables are tuples of read-only rows."""
+
+    # Table 1: token accuracy
+    table1: tuple[Mapping, ...] = _table(
+        "model depth dataset accuracy",
+        ("bavit-small", 2, "voc", 0.7593), ("bavit-large", 10, "voc", 0.8879),
+        ("bavit-small", 2, "coco", 0.7088), ("bavit-large", 10, "coco", 0.8057),
+    )
+    # Table 2: tokens summed over layers, with BAViT-small in front of YOLOS-tiny on COCO
+    table2: tuple[Mapping, ...] = _table(
+        "detector sparsity AP tokens_bavit tokens_yolos tokens_pruned tokens_total reduction",
+        ("yolos", 0.46, 0.200, 1152, 12288, 6635, 7787, 0.3663),
+        ("yolos", 0.43, 0.215, 1152, 12288, 7004, 8156, 0.3363),
+        ("yolos", 0.40, 0.225, 1152, 12288, 7372, 8524, 0.3063),
+        ("yolos", 0.39, 0.227, 1152, 12288, 7495, 8647, 0.2963),
+        ("yolos", 0.37, 0.238, 1152, 12288, 7741, 8893, 0.2763),
+        ("yolos", 0.35, 0.244, 1152, 12288, 7987, 9139, 0.2563),
+        ("yolos-f", 0.35, 0.266, 1152, 12288, 7987, 9139, 0.2563),
+        ("yolos", 0.32, 0.250, 1152, 12288, 8355, 9507, 0.2260),
+        ("yolos", 0.29, 0.259, 1152, 12288, 8724, 9876, 0.1960),
+        ("yolos", 0.05, 0.277, 1152, 12288, 11673, 12825, -0.0437),
+        ("yolos", 0.02, 0.286, 1152, 12288, 12042, 13194, -0.0738),
+        ("yolos", 0.00, 0.288, 1152, 12288, 12288, 13440, -0.0940),
+    )
+    base_AP: float = 0.288  # Table 2, sparsity 0
+    # sections 3.1 to 3.5 and the appendix
+    patch_size: int = 16
+    embed_dim: int = 192
+    tau_box: float = 0.5
+    tau_mask: float = 0.10
+    epochs: int = 100
+    bavit_img_size: int = 384
+    detector_img_size: int = 512
+    bavit_tokens: int = 576
+    detector_tokens: int = 1024
+    total_layers: int = 14  # 2 of BAViT and 12 of YOLOS
+    fill_more_than: int = 2
+    fill_steps: int = 3
+    # section 4.1
+    yolos_parameters: float = 6.5e6
+    yolos_flops: float = 18.8e9
+    bavit_parameters: float = 1.49e6  # added by BAViT-small
+    bavit_flops: float = 1.961e9  # added by BAViT-small
+    focus_detr_parameters: float = 48e6
+    focus_detr_ratio: float = 8.0  # "almost 8x times bigger and slower"
+    coco_background_share: float = 0.40
+    sparsity_of_many_images: float = 0.70  # "even more than 70%"
+    # section 4.2: (sparsity, reduction, drop of AP), and what fine-tuning gives back
+    text_row: tuple[float, float, float] = (0.34, 0.24, 0.026)
+    finetune_gain: float = 0.02
+    finetune_epochs: int = 30
+    n_val_images: int = 5000
+    # abstract and conclusion
+    abstract_accuracy: tuple[float, ...] = (0.75, 0.88, 0.71, 0.80)  # Table 1's rows
+    throughput_gain: tuple[float, float] = (0.30, 0.40)
+    conclusion_reduction: float = 0.25
+    drop: float = 0.03  # without fine-tuning
+    drop_finetuned: float = 0.02  # "less than 2%"
+
+
+PAPER = Paper()

@@ -1,0 +1,87 @@
+"""Weights on disk: safetensors files that carry their configuration, and the ImageNet blocks everything starts from."""
+
+import json
+import os
+import warnings
+from pathlib import Path
+
+import pooch
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from bavit_utils.config import data_dir
+
+IMAGENET_NAME = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"  # timm's name; its weights expect mean = std = 0.5
+
+
+def save_weights(path: str | Path, state: dict[str, Tensor], metadata: dict, half: bool = True) -> Path:
+    """Writes a state dict as one safetensors file, whole or not at all; `metadata` values are stored as JSON strings.
+
+    With `half`, floating-point tensors are stored as float16. Returns the path; missing folders are made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: tensor.detach().to("cpu", torch.float16 if half and tensor.is_floating_point() else None).contiguous()
+        for name, tensor in state.items()
+    }
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        save_file(tensors, partial, metadata={key: json.dumps(value) for key, value in metadata.items()})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict]:
+    """Reads what `save_weights` wrote: the state dict in float32, and the metadata. `kind` is the metadata's "model".
+
+    Raises FileNotFoundError for a missing file, ValueError for a damaged one or one that holds another kind of model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}: train one, or restore the file from the repository")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items() if key != "format"}
+            state = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, or no checkpoint of ours ({error}): restore or train it anew") from error
+    if metadata.get("model") != kind:
+        raise ValueError(f"{path} holds {metadata.get('model') or 'unnamed weights'}, not a {kind} checkpoint: "
+                         "give the path of one of that kind")
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}, metadata
+
+
+def fill_model(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> nn.Module:
+    """Loads a state dict into a model of the same shape; ValueError with the file's name and the reason otherwise."""
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ValueError(f"{path} doesn't fit the model its metadata describes ({reason}): train it anew") from error
+    return model
+
+
+def imagenet_blocks() -> dict[str, Tensor] | None:
+    """ImageNet ViT-tiny's state dict under timm's tensor names, in float32; None, with a warning, where there is none.
+
+    Read from `weights/` in the data folder; where it isn't there, fetched into it by timm's name.
+    """
+    folder = data_dir() / "weights"
+    path = next(iter(sorted(folder.glob("vit_tiny_patch16_224*.safetensors"))), None)
+    try:
+        path = path or pooch.retrieve(
+            f"https://huggingface.co/timm/{IMAGENET_NAME}/resolve/main/model.safetensors", known_hash=None,
+            fname=f"{IMAGENET_NAME}.safetensors", path=folder, downloader=pooch.HTTPDownloader(timeout=10))
+    except OSError:  # offline
+        warnings.warn("no ImageNet ViT-tiny weights at hand, so the blocks start from random values: put "
+                      f"{IMAGENET_NAME}.safetensors into {folder}, or go online once", stacklevel=3)
+        return None
+    try:
+        return {name: tensor.float() for name, tensor in load_file(path).items()}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it and fetch it again") from error

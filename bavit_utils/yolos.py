@@ -1,0 +1,283 @@
+"""YOLOS that computes only the kept tokens (section 3.5, Fig. 3 right), on transformers' own detector."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from timm.layers import resample_abs_pos_embed
+from torch import Tensor, nn
+from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
+from transformers.models.yolos.modeling_yolos import YolosLayer, YolosObjectDetectionOutput
+
+from bavit_utils.config import PATCH_SIZE, Profile
+from bavit_utils.datasets import class_names
+from bavit_utils.images import to_batch
+from bavit_utils.pruning import gather_tokens
+from bavit_utils.weights import fill_model, imagenet_blocks, read_weights, save_weights
+
+try:  # attention over packed sequences of different lengths, CUDA only
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:
+    varlen_attn = None
+
+# timm's name of each part of a block, and transformers'.
+_BLOCK_PARTS = {
+    "norm1": "layernorm_before",
+    "attn.proj": "attention.output.dense",
+    "norm2": "layernorm_after",
+    "mlp.fc1": "intermediate.dense",
+    "mlp.fc2": "output.dense",
+}
+
+
+def create_yolos(profile: Profile, pretrained: bool = True) -> YolosForObjectDetection:
+    """YOLOS-tiny at a profile's size and depth, for the classes of its data set (section 3.5).
+
+    Class and detection tokens and the position table, which transformers leaves at zero, are drawn from a truncated
+    normal of std 0.02. With `pretrained`, blocks, class token, patch embedding and the patches' positions come from
+    ImageNet's ViT-tiny, which expects mean = std = 0.5: `config.normalise` says so in the words of `images.to_batch`.
+    """
+    names = class_names(profile.detector_data)
+    config = YolosConfig(
+        hidden_size=192, num_attention_heads=3, intermediate_size=768, num_hidden_layers=profile.detector_depth,
+        num_detection_tokens=profile.num_detection_tokens, image_size=[profile.detector_img_size] * 2,
+        patch_size=PATCH_SIZE, layer_norm_eps=1e-6, use_mid_position_embeddings=False,
+        id2label=dict(enumerate(names)), label2id={name: index for index, name in enumerate(names)},
+        normalise="bavit",
+    )
+    detector = YolosForObjectDetection(config)
+    embeddings = detector.vit.embeddings
+    for parameter in (embeddings.cls_token, embeddings.detection_tokens, embeddings.position_embeddings):
+        nn.init.trunc_normal_(parameter, std=0.02)
+    weights = imagenet_blocks() if pretrained else None
+    if weights is not None:
+        _start_from_imagenet(detector, weights)
+    return detector
+
+
+def _start_from_imagenet(detector: YolosForObjectDetection, weights: dict[str, Tensor]) -> None:
+    """Copies timm's ViT tensors into the detector, in place; detection tokens, their positions and the heads stay."""
+    config = detector.config
+    state = {
+        "embeddings.cls_token": weights["cls_token"],
+        "embeddings.patch_embeddings.projection.weight": weights["patch_embed.proj.weight"],
+        "embeddings.patch_embeddings.projection.bias": weights["patch_embed.proj.bias"],
+        "layernorm.weight": weights["norm.weight"],
+        "layernorm.bias": weights["norm.bias"],
+    }
+    for i in range(config.num_hidden_layers):
+        for kind in ("weight", "bias"):
+            layer = f"encoder.layer.{i}"
+            fused = weights[f"blocks.{i}.attn.qkv.{kind}"].chunk(3)
+            for name, part in zip(("query", "key", "value"), fused, strict=True):
+                state[f"{layer}.attention.attention.{name}.{kind}"] = part
+            for source, target in _BLOCK_PARTS.items():
+                state[f"{layer}.{target}.{kind}"] = weights[f"blocks.{i}.{source}.{kind}"]
+    grid = [side // config.patch_size for side in config.image_size]
+    positions = resample_abs_pos_embed(weights["pos_embed"], grid, num_prefix_tokens=1)
+    learned = detector.vit.embeddings.position_embeddings.data[:, -config.num_detection_tokens:]
+    state["embeddings.position_embeddings"] = torch.cat([positions, learned], dim=1)
+    missing = detector.vit.load_state_dict(state, strict=False)
+    assert missing.missing_keys == ["embeddings.detection_tokens"] and not missing.unexpected_keys, missing
+
+
+def save_yolos(detector: YolosForObjectDetection, path: str | Path, half: bool = True,
+               metadata: dict | None = None) -> Path:
+    """Saves a detector as one safetensors file with its configuration; `metadata` (JSON values) goes along."""
+    return save_weights(path, detector.state_dict(),
+                        {**(metadata or {}), "model": "yolos", "config": detector.config.to_diff_dict()}, half)
+
+
+def load_yolos(path: str | Path) -> YolosForObjectDetection:
+    """Loads what `save_yolos` wrote, in float32 and in evaluation mode; `config.normalise` is for `images.to_batch`.
+
+    Raises FileNotFoundError for a missing file, ValueError for a damaged one or another kind or shape of model.
+    """
+    state, metadata = read_weights(path, "yolos")
+    return fill_model(YolosForObjectDetection(YolosConfig.from_dict(metadata["config"])), state, path).eval()
+
+
+def load_hub_yolos(img_size: int, name: str | Path = "hustvl/yolos-tiny") -> YolosForObjectDetection:
+    """The published COCO detector (section 3.5), from the hub, its cache, or a folder of the same form, as safetensors.
+
+    Its position table is resized once to square pictures of `img_size` pixels, as it would be in every forward. Its
+    head has a row for each of COCO's ids up to 90, used or not; it is cut to the 80 classes of `datasets`, so that
+    labels count as everywhere else here. Wants ImageNet's mean and std: `config.normalise` is "imagenet".
+    Raises OSError when it is neither online nor cached, ValueError when it doesn't know COCO's classes.
+    """
+    classes = class_names("coco")
+    detector = YolosForObjectDetection.from_pretrained(name, use_safetensors=True)
+    known = {label: index for index, label in detector.config.id2label.items()}
+    if unknown := set(classes) - set(known):
+        raise ValueError(f"{name} doesn't know the classes {sorted(unknown)}: give names of its config.id2label")
+    rows = torch.tensor([known[label] for label in classes] + [detector.config.num_labels])  # the last is no-object
+    old = detector.class_labels_classifier.layers[-1]
+    new = nn.Linear(old.in_features, len(rows)).to(old.weight)
+    new.load_state_dict({"weight": old.weight.data[rows], "bias": old.bias.data[rows]})
+    detector.class_labels_classifier.layers[-1] = new
+    embeddings = detector.vit.embeddings
+    with torch.no_grad():
+        positions = embeddings.interpolation(embeddings.position_embeddings, (img_size, img_size))
+    embeddings.position_embeddings = nn.Parameter(positions)
+    detector.config.image_size = [img_size, img_size]
+    detector.config.id2label = dict(enumerate(classes))
+    detector.config.label2id = {label: index for index, label in enumerate(classes)}
+    detector.config.normalise = "imagenet"
+    return detector.eval()
+
+
+class PrunedYolos(nn.Module):
+    """Wraps a detector, without copying it, so that it computes only the kept tokens (section 3.5, Fig. 3 right).
+
+    Pruned patches are never embedded; every image runs its own kept tokens, its class token and its detection tokens,
+    and nothing is padded. Keeping everything equals the wrapped detector.
+    """
+
+    def __init__(self, detector: YolosForObjectDetection):
+        super().__init__()
+        if detector.config.use_mid_position_embeddings:
+            raise ValueError("this detector adds positions between its layers; only YOLOS-tiny's kind can be wrapped")
+        self.detector = detector
+        self._positions: dict[tuple[int, int], Tensor] = {}  # resized position tables by image size
+        self._positions_of: tuple | None = None  # the weights they were resized from
+
+    def forward(
+        self, pixel_values: Tensor, keep: Tensor | None = None, labels: list[dict] | None = None, after_layers: int = 0
+    ) -> YolosObjectDetectionOutput:
+        """Detects on the kept patches of `pixel_values [B, 3, height, width]`.
+
+        `keep` is boolean `[B, rows, cols]` on the patch grid, None for all. `labels`, as transformers wants them
+        (`class_labels [n]`, `boxes [n, 4]` cxcywh in 0 to 1), add its loss. With `after_layers` the first layers see
+        every token and pruning comes after them. Returns transformers' output: logits `[B, D, classes + 1]`, pred_boxes
+        `[B, D, 4]` cxcywh, and last_hidden_state `[B, 1 + N + D, C]` with zeros for the pruned tokens. ValueError for a
+        keep mask of another shape or type.
+        """
+        config, layers = self.detector.config, self.detector.vit.encoder.layer
+        grid = tuple(side // config.patch_size for side in pixel_values.shape[-2:])
+        if keep is None:
+            keep = torch.ones(len(pixel_values), *grid, dtype=torch.bool, device=pixel_values.device)
+        if keep.shape != (len(pixel_values), *grid) or keep.dtype != torch.bool:
+            raise ValueError(f"keep is a boolean {[len(pixel_values), *grid]} for these pictures, "
+                             f"not {keep.dtype} {list(keep.shape)}: bring it to the grid with pruning.resize_grid")
+        if not 0 <= after_layers <= len(layers):
+            raise ValueError(f"after_layers is 0 to {len(layers)} for this detector, not {after_layers}")
+
+        x, lengths, restore = self._embed(pixel_values, torch.ones_like(keep) if after_layers else keep)
+        for layer in layers[:after_layers]:
+            x = _run_layer(layer, x, lengths)
+        if after_layers:
+            x, lengths, restore = self._gather(restore(x), keep)
+        for layer in layers[after_layers:]:
+            x = _run_layer(layer, x, lengths)
+        hidden = restore(self.detector.vit.layernorm(x))
+
+        loss = loss_dict = None
+        with torch.autocast(hidden.device.type, enabled=False):  # bf16 would round boxes to whole pixels
+            queries = hidden[:, -config.num_detection_tokens:].to(self.detector.vit.embeddings.cls_token.dtype)
+            logits = self.detector.class_labels_classifier(queries)
+            boxes = self.detector.bbox_predictor(queries).sigmoid()
+            if labels is not None:
+                loss, loss_dict, _ = self.detector.loss_function(logits, labels, logits.device, boxes, config)
+        return YolosObjectDetectionOutput(
+            loss=loss, loss_dict=loss_dict, logits=logits, pred_boxes=boxes, last_hidden_state=hidden)
+
+    def _gather(self, x: Tensor, keep: Tensor):
+        """`gather_tokens` of `[B, 1 + N + D, C]`; class and detection tokens are always kept. Lengths as a list."""
+        tokens = F.pad(keep.flatten(1), (1, self.detector.config.num_detection_tokens), value=True)
+        packed, lengths, restore = gather_tokens(x, tokens)
+        return packed, lengths.tolist(), restore
+
+    def _embed(self, pixel_values: Tensor, keep: Tensor):
+        """Packed embeddings of class token, kept patches and detection tokens, image after image, as of `_gather`."""
+        embeddings, config = self.detector.vit.embeddings, self.detector.config
+        count, size = config.num_detection_tokens, config.patch_size
+        learned = self._position_table(pixel_values.shape[-2:])
+        learned = torch.cat([learned[:, :1] + embeddings.cls_token, learned[:, 1:-count],
+                             learned[:, -count:] + embeddings.detection_tokens], dim=1)
+        x, lengths, restore = self._gather(learned.expand(len(keep), -1, -1), keep)
+
+        patches = pixel_values.unfold(2, size, size).unfold(3, size, size).permute(0, 2, 3, 1, 4, 5)
+        image, row, col = keep.nonzero(as_tuple=True)
+        projection = embeddings.patch_embeddings.projection
+        embedded = F.linear(patches[image, row, col].flatten(1), projection.weight.flatten(1), projection.bias)
+        # Packed, each image's patches follow its class token and precede its detection tokens.
+        place = torch.arange(len(image), device=image.device) + 1 + image * (1 + count)
+        return embeddings.dropout(x.index_add(0, place, embedded.to(x.dtype))), lengths, restore
+
+    def _position_table(self, size: tuple[int, int]) -> Tensor:
+        """The position table `[1, 1 + N + D, C]` resized to a picture of (height, width) pixels.
+
+        Kept per size in evaluation without gradients, until the weights, their device or their data type change.
+        """
+        embeddings, size = self.detector.vit.embeddings, tuple(size)
+        table = embeddings.position_embeddings
+        if self.training or torch.is_grad_enabled() or table.is_inference():
+            return embeddings.interpolation(table, size)
+        source = (id(table), table._version, table.data_ptr(), table.device, table.dtype)
+        if source != self._positions_of:
+            self._positions, self._positions_of = {}, source
+        if size not in self._positions:
+            self._positions[size] = embeddings.interpolation(table, size)
+        return self._positions[size]
+
+
+def _run_layer(layer: YolosLayer, x: Tensor, lengths: list[int]) -> Tensor:
+    """One transformer block on the packed tokens `[sum_tokens, C]` of images with `lengths` tokens each."""
+    attention = layer.attention.attention
+    normed = layer.layernorm_before(x)
+    heads = (-1, attention.num_attention_heads, attention.attention_head_size)
+    query, key, value = (part(normed).view(heads) for part in (attention.query, attention.key, attention.value))
+    dropout = attention.dropout_prob if attention.training else 0.0
+    context = _attend(query, key, value, lengths, attention.scaling, dropout).flatten(1)
+    x = x + layer.attention.output(context, normed)
+    return layer.output(layer.intermediate(layer.layernorm_after(x)), x)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scale: float, dropout: float) -> Tensor:
+    """Attention within each image, `[sum_tokens, heads, head_dim]` in and out; nothing is padded."""
+    if len(set(lengths)) == 1:
+        return _sdpa(query, key, value, len(lengths), scale, dropout)
+    if varlen_attn is not None and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and not dropout:
+        ends = torch.tensor([0, *lengths], device=query.device).cumsum(0, dtype=torch.int32)
+        return varlen_attn(query, key, value, ends, ends, max(lengths), max(lengths), scale=scale)
+    parts = zip(query.split(lengths), key.split(lengths), value.split(lengths), strict=True)
+    return torch.cat([_sdpa(*part, 1, scale, dropout) for part in parts])
+
+
+def _sdpa(query: Tensor, key: Tensor, value: Tensor, images: int, scale: float, dropout: float) -> Tensor:
+    """PyTorch's attention on `images` images of equally many tokens, packed."""
+    batched = (part.unflatten(0, (images, -1)).transpose(1, 2) for part in (query, key, value))
+    context = F.scaled_dot_product_attention(*batched, dropout_p=dropout, scale=scale)
+    return context.transpose(1, 2).flatten(0, 1)
+
+
+def detect(output: YolosObjectDetectionOutput, sizes: list[tuple[int, int]]) -> list[dict[str, Tensor]]:
+    """Detections of each image, one per detection token: scores `[D]`, labels `[D]`, boxes `[D, 4]`.
+
+    `sizes` are the original (height, width), and boxes are xyxy in pixels of these. A score is the softmax's best class
+    without no-object.
+    """
+    return YolosImageProcessor().post_process_object_detection(output, threshold=-1.0, target_sizes=list(sizes))
+
+
+@torch.inference_mode()
+def predict(
+    pruned: PrunedYolos, images: Sequence[np.ndarray], keep: Tensor | None = None, batch_size: int = 16,
+    after_layers: int = 0,
+) -> list[dict[str, Tensor]]:
+    """Detections of decoded pictures (uint8 [H, W, 3], any sizes), as of `detect`, in their own pixels.
+
+    `keep` is boolean `[N, rows, cols]` on the detector's grid, or None for all. Pictures are warped to the detector's
+    size and normalised as its configuration says; put the detector into evaluation first.
+    """
+    config = pruned.detector.config
+    weight = pruned.detector.vit.embeddings.cls_token
+    found = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        pixels = to_batch(batch, config.image_size[0], config.normalise).to(weight)
+        kept = None if keep is None else keep[start : start + batch_size].to(weight.device)
+        found += detect(pruned(pixels, kept, after_layers=after_layers), [image.shape[:2] for image in batch])
+    return found
