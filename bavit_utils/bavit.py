@@ -1,7 +1,9 @@
 """BAViT: a shallow ViT-tiny without class token that calls every patch foreground or background (sections 3.2-3.3)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
@@ -9,8 +11,9 @@ from timm.layers import resample_abs_pos_embed
 from timm.models import VisionTransformer
 from torch import Tensor
 
-from bavit_utils.annotations import IGNORE_INDEX
-from bavit_utils.weights import fill_model, imagenet_blocks, read_weights, save_weights
+from .annotations import IGNORE_INDEX
+from .images import to_batch
+from .weights import fill_model, imagenet_blocks, read_weights, save_weights
 
 
 def create_bavit(depth: int, img_size: int, pretrained: bool = True) -> VisionTransformer:
@@ -38,6 +41,13 @@ def foreground_probability(model: VisionTransformer, images: Tensor) -> Tensor:
     Without gradients; put the model into evaluation first.
     """
     return model(images).softmax(dim=-1)[..., 1].unflatten(1, model.patch_embed.grid_size)
+
+
+def foreground_maps(model: VisionTransformer, images: Sequence[np.ndarray], batch_size: int = 32) -> Tensor:
+    """`foreground_probability` of decoded pictures (uint8 [H, W, 3], any sizes): float32 [N, rows, cols], on the CPU."""
+    device, size = next(model.parameters()).device, model.patch_embed.img_size[0]
+    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+    return torch.cat([foreground_probability(model, to_batch(batch, size).to(device)).cpu() for batch in batches])
 
 
 def accumulative_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bavit_utils.config import DEPTHS, PAPER_SPARSITIES, PATCH_SIZE, Profile, get_profile
-from bavit_utils.datasets import class_names
+from .config import DEPTHS, PAPER_SPARSITIES, PATCH_SIZE, Profile, get_profile
+from .datasets import class_names
 
 EMBED_DIM = 192  # ViT-tiny's, for BAViT and YOLOS alike
 MLP_RATIO = 4

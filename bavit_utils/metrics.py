@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from sklearn.metrics import roc_auc_score
 
-from bavit_utils.annotations import IGNORE_INDEX
+from .annotations import IGNORE_INDEX
 
 
 def _array(x, dtype=None) -> np.ndarray:

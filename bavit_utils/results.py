@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bavit_utils.config import REPO, RESULTS
+from .config import REPO, RESULTS
 
 NOT_RUN = "not run here"  # what a table says for a row that is absent
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers", "accelerate", "numpy", "pycocotools")
@@ -139,6 +139,33 @@ def _plain(value, where: str):
     if value is None or isinstance(value, bool | int | str):
         return value
     raise ValueError(f"{where}: cannot store a {type(value).__name__}")
+
+
+def check_against_stored(
+    name: str, rows: Iterable[Mapping], on: list[str], tolerance: Mapping[str, float], folder: str | os.PathLike = RESULTS,
+    **where,
+) -> str:
+    """Compare rows computed now with the stored ones of the same `on` columns; returns a sentence that says they agree.
+
+    `tolerance` gives the columns to compare and how far apart they may be; `where` picks stored rows as in `load_rows`.
+    Raises AssertionError, listing what differs, for a number out of tolerance and for a row that isn't stored.
+    """
+    stored = load_rows(name, folder, **where)
+    wrong, count = [], 0
+    for row in rows:
+        count += 1
+        same = stored[(stored[on] == [row[key] for key in on]).all(axis=1)] if len(stored) else stored
+        label = ", ".join(f"{key} {row[key]}" for key in on)
+        if len(same) != 1:
+            wrong.append(f"{label}: {len(same)} stored rows")
+            continue
+        for column, most in tolerance.items():
+            now, then = row[column], same[column].iloc[0]
+            if not abs(now - then) <= most:
+                wrong.append(f"{label}: {column} is {now:.4f}, stored {then:.4f}")
+    assert count and not wrong, f"{name}.json doesn't hold what was computed now: " + ("; ".join(wrong) or "no rows")
+    limits = ", ".join(f"{column} within {most:g}" for column, most in tolerance.items())
+    return f"{count} rows agree with the stored ones: {limits}"
 
 
 def _read(path: Path) -> dict:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy import ndimage
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .config import CACHE, SAMPLE_DIR
 from .sample_shapes import CLUTTER, DISTRACTORS, SHAPES

@@ -18,13 +18,12 @@ from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .annotations import labels_for
-from .bavit import accumulative_cross_entropy, create_bavit, foreground_probability
+from .bavit import accumulative_cross_entropy, create_bavit, foreground_maps
 from .config import DEPTHS, RUNS, Profile, Recipe
 from .datasets import Record, load_records
-from .images import to_batch
 from .metrics import average_precision, token_metrics
 from .training_data import DetectionPictures, Pictures, TokenPictures, Visits, collate_detection
 from .weights import read_weights, save_weights
@@ -125,7 +124,9 @@ def fit(
                     group["lr"] = learning_rate(recipe, step, len(visits))
                 loss = loss_of(wrapped, pixels, targets)
                 if not torch.isfinite(loss.detach()):
-                    raise FloatingPointError(f"the loss is {loss.item()} at step {step}: lower the learning rate; {state.path} holds the last good state")
+                    raise FloatingPointError(
+                        f"the loss is {loss.item()} at step {step}: lower the learning rate and remove {state.path.parent}, "
+                        "or go on from the last good state there")
                 prepared.zero_grad()
                 accelerator.backward(loss)
                 accelerator.clip_grad_norm_(model.parameters(), clip)
@@ -143,10 +144,15 @@ def fit(
             if log and evaluate and step % len(visits) == 0:
                 model.eval()
                 log.write(step=step, epoch=visits.epoch, metric=f"{evaluate(model):.5f}")
-    finally:
-        if log and step:
+    except KeyboardInterrupt:
+        if log:
             state.save(step)
+            progress.write(f"stopped at step {step}; the same command goes on from there")
+        raise
+    finally:
         progress.close()
+    if log:
+        state.save(step)
     return model.eval().cpu()
 
 
@@ -177,9 +183,7 @@ def train_bavit(
     images, labels = [r.image() for r in dev], torch.stack([torch.as_tensor(labels_for(r, profile.bavit_grid, rule)) for r in dev])
 
     def evaluate(bavit: nn.Module) -> float:
-        device = next(bavit.parameters()).device
-        maps = [foreground_probability(bavit, to_batch(images[i : i + 32], profile.bavit_img_size).to(device)).cpu() for i in range(0, len(images), 32)]
-        return token_metrics(torch.cat(maps), labels, n_boot=10)["accuracy"]
+        return token_metrics(foreground_maps(bavit, images), labels, n_boot=10)["accuracy"]
 
     def loss_of(bavit: nn.Module, pixels: Tensor, targets: Tensor) -> Tensor:
         return accumulative_cross_entropy(bavit(pixels), targets)
@@ -203,7 +207,7 @@ def train_yolos(
         train, dev = train + parts[0], dev + parts[1]
     torch.manual_seed(seed)
     detector = PrunedYolos(create_yolos(profile))
-    data = DetectionPictures(train, profile.detector_img_size, seed)
+    data = DetectionPictures(train, profile.detector_img_size, seed, recipe)
     images = [r.image() for r in dev]
 
     def evaluate(detector: PrunedYolos) -> float:

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .annotations import labels_for
+from .config import Recipe
 from .datasets import Record
 from .images import warp
 
@@ -95,6 +96,8 @@ class TokenPictures(Pictures):
 class DetectionPictures(Pictures):
     """Pictures with boxes as transformers' loss wants them; flipped, cropped and recoloured.
 
+    With a `recipe`, its first epochs are warped to its small size.
+
     An item is (pixels float32 [3, S, S], {"class_labels" int64 [n], "boxes" float32 [n, 4] cxcywh in 0 to 1}). Crowds and
     difficult objects are no targets. A box of which a crop leaves less than two fifths is dropped.
     """
@@ -102,8 +105,9 @@ class DetectionPictures(Pictures):
     smallest_crop = 0.6  # of a side
     least_visible = 0.4  # of a box's area
 
-    def __init__(self, records: list[Record], img_size: int, seed: int = 0):
+    def __init__(self, records: list[Record], img_size: int, seed: int = 0, recipe: Recipe | None = None):
         super().__init__(records, img_size, seed)
+        self.recipe = recipe
         self.boxes = [r.boxes / np.array(r.size[::-1] * 2, dtype=np.float32) for r in records]  # xyxy in 0 to 1
         self.targets = [~(r.crowd | r.difficult) for r in records]
 
@@ -112,8 +116,10 @@ class DetectionPictures(Pictures):
         rng = self._generator(visit)
         picture = self.picture(index)
         boxes, labels = self.boxes[index][self.targets[index]], self.records[index].labels[self.targets[index]]
+        small = self.recipe and visit < self.recipe.small_epochs * len(self)
+        size = self.recipe.small_img_size if small else self.img_size
         if rng.uniform() < 0.5:
-            picture, boxes, labels = self._crop(picture, boxes, labels, rng)
+            picture, boxes, labels = self._crop(picture, size, boxes, labels, rng)
         if rng.uniform() < 0.5:
             picture, boxes = picture[:, ::-1], boxes * [-1, 1, -1, 1] + [1, 0, 1, 0]
             boxes = boxes[:, [2, 1, 0, 3]]
@@ -122,9 +128,9 @@ class DetectionPictures(Pictures):
             "class_labels": torch.from_numpy(labels.copy()),
             "boxes": torch.from_numpy(np.concatenate([centres, sides], axis=1).astype(np.float32)),
         }
-        return _recolour(picture.copy(), rng), target
+        return _recolour(warp(np.ascontiguousarray(picture), size).copy(), rng), target
 
-    def _crop(self, picture: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator):
+    def _crop(self, picture: np.ndarray, size: int, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator):
         """A window of the picture, stretched to the square again, and what it shows of the boxes."""
         side = rng.uniform(self.smallest_crop, 1, 2)
         corner = rng.uniform(0, 1 - side)
@@ -133,7 +139,7 @@ class DetectionPictures(Pictures):
         visible = np.prod(inside[:, 2:] - inside[:, :2], axis=1) / np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
         seen = visible >= self.least_visible
         cropped = Image.fromarray(picture).resize(
-            (self.img_size,) * 2, Image.Resampling.BILINEAR, box=tuple(float(x) for x in window * self.img_size))
+            (size, size), Image.Resampling.BILINEAR, box=tuple(float(x) for x in window * self.img_size))
         return np.asarray(cropped), ((inside - np.tile(corner, 2)) / np.tile(side, 2))[seen], labels[seen]
 
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bavit_utils.config import data_dir
+from .config import data_dir
 
 IMAGENET_NAME = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"  # timm's name; its weights expect mean = std = 0.5
 

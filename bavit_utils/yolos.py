@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
 from transformers.models.yolos.modeling_yolos import YolosLayer, YolosObjectDetectionOutput
 
-from bavit_utils.config import PATCH_SIZE, Profile
-from bavit_utils.datasets import class_names
-from bavit_utils.images import to_batch
-from bavit_utils.pruning import gather_tokens
-from bavit_utils.weights import fill_model, imagenet_blocks, read_weights, save_weights
+from .config import PATCH_SIZE, Profile
+from .datasets import class_names
+from .images import to_batch
+from .pruning import gather_tokens
+from .weights import fill_model, imagenet_blocks, read_weights, save_weights
 
 try:  # attention over packed sequences of different lengths, CUDA only
     from torch.nn.attention.varlen import varlen_attn
