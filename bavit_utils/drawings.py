@@ -10,15 +10,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 from matplotlib.path import Path
 
 from .annotations import labels_from_mask
+from .figures import BLUE, FG_COLOUR, GREEN, GREY, PURPLE
 from .pruning import fill_neighbours, resize_grid
 
-BACKGROUND, FOREGROUND, BLUE, GREEN, PURPLE = "#BBBBBB", "#E69F00", "#0072B2", "#009E73", "#CC79A7"
-_INK, _QUIET = "#222222", "#777777"
+_INK, _QUIET, _EMPTY = "#222222", "#777777", "#E3E3E3"
 _COARSE, _FINE = 6, 8  # patches along a side of the drawn grids
 # The boat in a unit square with y upwards: hull, main sail, jib.
 _BOAT = tuple(np.array(part) for part in (
@@ -60,11 +61,11 @@ def draw_bavit() -> Figure:
         _transformer_block(ax, x, 5, 10.4, 20, f"block {index + 1}")
     _caption(ax, 59.9, 28, "no class token: every patch gets an answer of its own", va="bottom", color=_QUIET)
     _arrow(ax, (71.9, middle), (74.1, middle))
-    _box(ax, 74.4, 5, 4.4, 20, "linear head 192 → 2", FOREGROUND, rotation=90)
+    _box(ax, 74.4, 5, 4.4, 20, "linear head 192 → 2", FG_COLOUR, rotation=90)
     _arrow(ax, (79.1, middle), (81.2, middle))
-    colours = [FOREGROUND if is_fg else BACKGROUND for is_fg in keep[2]][:8] + [BACKGROUND, FOREGROUND]
-    _column(ax, 81.6, 5, 1.7, 20, ["#FFFFFF" if c == FOREGROUND else c for c in colours])
-    _column(ax, 83.5, 5, 1.7, 20, [c if c == FOREGROUND else "#FFFFFF" for c in colours])
+    answers = (False, False, True, True, True, False, False, True)
+    _column(ax, 81.6, 5, 1.7, 20, ["#FFFFFF" if is_fg else GREY for is_fg in answers])
+    _column(ax, 83.5, 5, 1.7, 20, [FG_COLOUR if is_fg else "#FFFFFF" for is_fg in answers])
     _caption(ax, 83.4, 4.2, "BG | FG\n576 × 2")
     _arrow(ax, (85.6, middle), (87.7, middle))
     _grid(ax, 88, 9.3, 11.5, keep)
@@ -97,7 +98,7 @@ def draw_bavit_yolos() -> Figure:
     ax.text(60.1, 10.4, "⋮", ha="center", va="center", fontsize=11, color=_INK)
     _caption(ax, 60.1, 2.9, "YOLOS-tiny on kept tokens")
     _arrow(ax, (67, 21), (69.8, 21))
-    _box(ax, 70.2, 17, 11, 8, "zeros for\npruned patches", BACKGROUND, dashed=True)
+    _box(ax, 70.2, 17, 11, 8, "zeros for\npruned patches", GREY, dashed=True)
     _caption(ax, 82, 21, "no head\nreads them", ha="left", va="center", color=_QUIET)
     _arrow(ax, (67, 8.1), (69.8, 8.1))
     _box(ax, 70.2, 3.6, 11, 9, "class and\nbox heads", PURPLE)
@@ -114,7 +115,7 @@ def _pruner_row(ax: Axes, keep: np.ndarray, fine: np.ndarray) -> None:
     _scene(ax, 2, 34.5, 12)
     _caption(ax, 8, 33.7, "384 × 384")
     _arrow(ax, (14.3, middle), (19.6, middle))
-    _box(ax, 20, 34.5, 15, 12, "BAViT-small\n2 blocks", FOREGROUND)
+    _box(ax, 20, 34.5, 15, 12, "BAViT-small\n2 blocks", FG_COLOUR)
     _arrow(ax, (35.3, middle), (39.6, middle))
     _grid(ax, 40, 34.5, 12, keep)
     _caption(ax, 46, 33.7, "FG map 24 × 24")
@@ -127,7 +128,7 @@ def _pruner_row(ax: Axes, keep: np.ndarray, fine: np.ndarray) -> None:
 
 
 def draw_kernel() -> Figure:
-    """The appendix's convolution on a worked example (Fig. 5): patches, foreground neighbours of each, after one step."""
+    """The appendix's convolution, worked (Fig. 5): patches, the foreground neighbours of each, after one step."""
     before = torch.tensor(_EXAMPLE, dtype=torch.bool)[None]
     counts = F.conv2d(before[:, None].float(), torch.ones(1, 1, 3, 3), padding=1)[0, 0].int().numpy()
     after = fill_neighbours(before, steps=1)[0].numpy()
@@ -136,13 +137,11 @@ def draw_kernel() -> Figure:
     fig, ax = _canvas(100, 29)
     rows, cols = before.shape
     cell = 22 / rows
-    for x, state, numbers in ((0.5, before, None), (42, before, counts), (73.8, after, None)):
-        _grid(ax, x, 5.5, cell * cols, state, turned if numbers is None and state is after else None)
-        if numbers is not None:
-            for row, col in zip(*np.nonzero(~state)):
-                hot = turned[row, col]
-                ax.text(x + cell * (col + 0.5), 27.5 - cell * (row + 0.5), numbers[row, col], ha="center", va="center",
-                        fontsize=8, weight="bold" if hot else "normal", color=BLUE if hot else _INK)
+    for x, state, marked in ((0.5, before, None), (42, before, None), (73.8, after, turned)):
+        _grid(ax, x, 5.5, cell * cols, state, marked)
+    for row, col in zip(*np.nonzero(~before), strict=True):
+        ax.text(42 + cell * (col + 0.5), 27.5 - cell * (row + 0.5), counts[row, col], ha="center", va="center",
+                fontsize=8, weight="bold" if turned[row, col] else "normal", color=BLUE if turned[row, col] else _INK)
     for row in range(3):
         for col in range(3):
             ax.add_patch(Rectangle((29.2 + 3 * col, 12 + 3 * row), 3, 3, fc="#FFFFFF", ec=_INK, lw=0.8))
@@ -151,14 +150,15 @@ def draw_kernel() -> Figure:
     _arrow(ax, (38.6, 16.5), (41.4, 16.5))
     _arrow(ax, (68.3, 16.5), (73.2, 16.5))
     _caption(ax, 70.6, 17.3, "> 2", va="bottom")
-    for x, text in ((13.3, "before: FG = 1, BG = 0"), (33.7, "kernel"), (54.8, "FG neighbours of each BG patch"),
-                    (86.6, "after one step")):
-        _caption(ax, x, 4.7 if text != "kernel" else 11.2, text)
+    _caption(ax, 33.7, 11.2, "kernel")
+    texts = {13.3: "before: FG = 1, BG = 0", 54.8: "FG neighbours of each BG patch", 86.6: "after one step"}
+    for x, text in texts.items():
+        _caption(ax, x, 4.7, text)
     return fig
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    fig = plt.figure(figsize=(9.5, 9.5 * height / width))
+    fig = plt.figure(figsize=(9.5, 9.5 * height / width), layout="none")
     ax = fig.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, width), ylim=(0, height), aspect="equal")
     ax.axis("off")
@@ -167,7 +167,7 @@ def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _tint(colour: str, share: float = 0.22) -> tuple[float, ...]:
     """The colour on white, `share` of it."""
-    return tuple(1 - share * (1 - channel) for channel in plt.matplotlib.colors.to_rgb(colour))
+    return tuple(1 - share * (1 - channel) for channel in to_rgb(colour))
 
 
 def _caption(ax: Axes, x: float, y: float, text: str, ha: str = "center", va: str = "top", color: str = _INK) -> None:
@@ -175,7 +175,8 @@ def _caption(ax: Axes, x: float, y: float, text: str, ha: str = "center", va: st
 
 
 def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8, lw=1, color=_INK, shrinkA=0, shrinkB=0))
+    ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8, lw=1, color=_INK, shrinkA=0,
+                                 shrinkB=0))
 
 
 def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, colour: str, rotation: float = 0,
@@ -207,7 +208,7 @@ def _grid(ax: Axes, x: float, y: float, width: float, state: np.ndarray, turned:
     """A map of FG and BG patches; `turned` ones have a colour of their own."""
     cell = width / state.shape[1]
     for (row, col), is_fg in np.ndenumerate(state):
-        colour = BLUE if turned is not None and turned[row, col] else FOREGROUND if is_fg else "#E3E3E3"
+        colour = BLUE if turned is not None and turned[row, col] else FG_COLOUR if is_fg else _EMPTY
         corner = (x + col * cell, y + (state.shape[0] - 1 - row) * cell)
         ax.add_patch(Rectangle(corner, cell, cell, fc=colour, ec="#FFFFFF", lw=1))
 
@@ -220,12 +221,12 @@ def _scene(ax: Axes, x: float, y: float, side: float, cells: int = 0, keep: np.n
                for part, colour in zip(_BOAT, _BOAT_COLOURS, strict=True)]
     for shape in shapes:
         ax.add_patch(shape)
-    for cut in np.arange(1, cells) * side / cells if cells else ():
+    for cut in side * np.arange(1, cells) / max(cells, 1):
         ax.plot((x + cut, x + cut), (y, y + side), color="#FFFFFF", lw=1.8, solid_capstyle="butt")
         ax.plot((x, x + side), (y + cut, y + cut), color="#FFFFFF", lw=1.8, solid_capstyle="butt")
     if keep is not None:
         cell = side / cells
-        for row, col in zip(*np.nonzero(~keep)):
+        for row, col in zip(*np.nonzero(~keep), strict=True):
             corner = (x + col * cell, y + (cells - 1 - row) * cell)
             ax.add_patch(Rectangle(corner, cell, cell, fc="#F2F2F2", ec="#FFFFFF", lw=1.8, zorder=2.5))
 

@@ -1,7 +1,7 @@
 """What a person looks at: one style, figures and tables on disk that stay as they are, and the paper's picture figures.
 
-Pictures are uint8 [H, W, 3] of any size; a grid [rows, cols] is stretched over the whole picture, as pictures are warped to the
-square before they are cut into patches. Axes are in pixels of the picture, so that boxes can be drawn on top.
+Pictures are uint8 [H, W, 3] of any size; a grid [rows, cols] is stretched over the whole of one, as pictures are warped
+to the square before they are cut into patches. Axes are in pixels of the picture, so that boxes can be drawn on top.
 """
 
 import io
@@ -30,7 +30,7 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = PALETTE = (
 GREY = "#8C8C8C"
 FG_COLOUR, BG_COLOUR = VERMILION, GREY  # foreground and background patches (Fig. 2)
 MISSED_COLOUR, FALSE_COLOUR = ORANGE, SKY  # foreground taken for background (Fig. 6), and the reverse
-PAPER_COLOUR, OURS_COLOUR = GREY, BLUE  # the paper's numbers beside ours
+PAPER_COLOUR, OURS_COLOUR = VERMILION, BLUE  # the paper's numbers beside ours
 TEXT_WIDTH = 7.0  # inches, the width of a figure across the page
 
 _STYLE = {
@@ -66,9 +66,9 @@ def use_style() -> None:
 def save_figure(fig: Figure, name: str, profile: Profile, shows_pictures: bool = False) -> Path | None:
     """Write `figures/<profile>/<name>.png`, and `.svg` where no pictures are shown; returns the PNG's path.
 
-    A stored figure that looks the same is left untouched: two hundredths of a per cent of the pixels may differ visibly,
-    or, with pictures, as much as a patch or two that another processor's rounding turned. Pictures of VOC and COCO are not
-    ours to store: with `shows_pictures` nothing is written for them, and None comes back.
+    A stored figure that looks the same is left untouched: 0.02 % of the pixels may differ visibly, or, with pictures,
+    0.2 %, about two patches that another processor's rounding turned. Pictures of VOC and COCO are not ours to store:
+    with `shows_pictures` nothing is written for them, and None comes back.
     """
     if shows_pictures and profile.name != "sample":
         return None
@@ -106,15 +106,25 @@ def save_table(frame: pd.DataFrame, name: str, profile: Profile, caption: str) -
     Shown numbers are rounded by column, missing ones are a dash; a row that was not run says so in words of its own
     (`results.NOT_RUN`). The CSV holds all digits. Stored files whose numbers agree within 1e-6 are left untouched.
     """
-    shown = _shown(frame)
-    lines = [list(shown.columns), [":--" if _is_text(frame[column]) else "--:" for column in frame], *shown.to_numpy().tolist()]
-    markdown = f"{caption}\n\n" + "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
+    shown, markdown = shown_table(frame), f"{caption}\n\n{markdown_table(frame)}"
     path = figures_dir(profile) / f"{name}.md"
     csv = frame.to_csv(index=False, lineterminator="\n")
     if not (_same_numbers(path.with_suffix(".csv"), csv) and _same_form(path, markdown, caption)):
         path.write_text(markdown, encoding="utf-8")
         path.with_suffix(".csv").write_text(csv, encoding="utf-8")
     return shown
+
+
+def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as a reader sees it: every cell a string, rounded by column, and no index."""
+    return pd.DataFrame({column: _shown_column(frame[column]) for column in frame}, index=[""] * len(frame))
+
+
+def markdown_table(frame: pd.DataFrame) -> str:
+    """`shown_table` in GitHub's Markdown, numbers to the right."""
+    rule = [":--" if frame[column].map(lambda value: isinstance(value, str)).any() else "--:" for column in frame]
+    shown = shown_table(frame).map(lambda cell: cell.replace("|", r"\|")).to_numpy().tolist()
+    return "".join(f"| {' | '.join(line)} |\n" for line in [list(frame), rule, *shown])
 
 
 def _same_numbers(path: Path, csv: str) -> bool:
@@ -131,27 +141,17 @@ def _same_form(path: Path, markdown: str, caption: str) -> bool:
     return stored.startswith(f"{caption}\n\n") and re.sub(r"\d", "0", stored) == re.sub(r"\d", "0", markdown)
 
 
-def _is_text(column: pd.Series) -> bool:
-    return column.map(lambda value: isinstance(value, str)).any()
-
-
-def _shown(frame: pd.DataFrame) -> pd.DataFrame:
-    """The cells as strings, under an index that does not show."""
-    shown = pd.DataFrame({column: _shown_column(frame[column]) for column in frame})
-    return shown.set_axis([""] * len(shown))
-
-
 def _shown_column(column: pd.Series) -> list[str]:
-    numbers = [value for value in column if not isinstance(value, str | bool | np.bool_) and pd.notna(value)]
-    largest = max((abs(value) for value in numbers), default=0)
-    decimals = 0 if all(float(value).is_integer() for value in numbers) else 3 if largest < 2 else 2 if largest < 100 else 1
+    numbers = [float(value) for value in column if not isinstance(value, str | bool | np.bool_) and pd.notna(value)]
+    largest = max(map(abs, numbers), default=0)
+    decimals = 0 if all(map(float.is_integer, numbers)) else 3 if largest < 2 else 2 if largest < 100 else 1
 
     def cell(value) -> str:
         if isinstance(value, bool | np.bool_):
             return "yes" if value else "no"
         return value if isinstance(value, str) else "–" if pd.isna(value) else f"{value:,.{decimals}f}"
 
-    return [cell(value).replace("|", r"\|") for value in column]
+    return [cell(value) for value in column]
 
 
 def overlay(ax: Axes, image: np.ndarray, keep: np.ndarray, style: str = "red", grid_lines: bool = True) -> None:
@@ -255,7 +255,7 @@ def figure4(images: Sequence[np.ndarray], keeps: Sequence[np.ndarray]) -> Figure
 
 
 def figure6(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, filled: np.ndarray, steps: int) -> Figure:
-    """Fig. 6: the true grid, the predicted one, and the one after `steps` of post-processing; boolean [rows, cols] each.
+    """Fig. 6: the true grid, the predicted one and the one after `steps` of post-processing, boolean [rows, cols].
 
     Background is grey. Foreground taken for background is orange, as the paper's text has it (its caption says the
     reverse); background taken for foreground, which the paper does not mark, is sky blue.
@@ -268,7 +268,7 @@ def figure6(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, filled:
         overlay(ax, image, grid, style="grey")
         paint = np.zeros((*grid.shape, 4))
         paint[(truth == 1) & (grid == 0)] = (*to_rgb(MISSED_COLOUR), 0.85)
-        paint[(truth == 0) & (grid == 1)] = (*to_rgb(FALSE_COLOUR), 0.55)
+        paint[(truth == 0) & (grid == 1)] = (*to_rgb(FALSE_COLOUR), 0.7)
         paint_grid(ax, image, paint)
         ax.set_title(title)
     colours = {"FG taken for BG": MISSED_COLOUR, "BG taken for FG": FALSE_COLOUR, "BG": BG_COLOUR}
@@ -289,16 +289,16 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int, boxes: Sequence[np
     return fig
 
 
-def literal_jaccard(tau: float, grid_side: int = PATCH_SIZE) -> Figure:
-    """Eqs. 1-2 for a patch inside a square box: coverage and the Jaccard coefficient taken literally, by the box's side."""
-    sides = np.linspace(grid_side, 12 * grid_side, 400)
-    largest = grid_side / np.sqrt(tau)
+def literal_jaccard(tau: float) -> Figure:
+    """Eqs. 1-2 for a patch inside a square box: coverage, and the Jaccard coefficient taken literally, by its side."""
+    sides = np.linspace(PATCH_SIZE, 12 * PATCH_SIZE, 400)
+    largest = PATCH_SIZE / np.sqrt(tau)
     fig, ax = plt.subplots(figsize=(TEXT_WIDTH, 2.8))
     ax.plot(sides, np.ones_like(sides), label="coverage |P∩B| / |P|", color=BLUE)
-    ax.plot(sides, grid_side**2 / sides**2, label="Jaccard |P∩B| / |P∪B|", color=VERMILION)
+    ax.plot(sides, PATCH_SIZE**2 / sides**2, label="Jaccard |P∩B| / |P∪B|", color=VERMILION)
     ax.axhline(tau, color=GREY, linestyle="--", linewidth=1)
     ax.text(sides[-1], tau + 0.02, f"τ = {tau:g}", ha="right", color=GREY)
-    ax.axvspan(grid_side, largest, color=YELLOW, alpha=0.35, label=f"J ≥ τ: sides up to {largest:.1f} px")
-    ax.set(xlabel="side of the box (px)", ylabel="overlap", xlim=(grid_side, sides[-1]), ylim=(0, 1.05))
+    ax.axvspan(PATCH_SIZE, largest, color=YELLOW, alpha=0.35, label=f"J ≥ τ: sides up to {largest:.1f} px")
+    ax.set(xlabel="side of the box (px)", ylabel="overlap", xlim=(PATCH_SIZE, sides[-1]), ylim=(0, 1.05))
     ax.legend()
     return fig

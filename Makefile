@@ -1,0 +1,45 @@
+# `make reproduce` and `make test` do all their own set-up; a second call installs nothing.
+PYTHON ?= python3
+PROFILE ?= sample
+VENV := .venv
+BIN := $(VENV)/bin
+UV := uv==0.13.8
+
+.PHONY: help setup reproduce test test-slow notebooks lab clean
+
+help:
+	@echo "make reproduce [PROFILE=sample|voc|coco]  run every notebook; figures and tables go to figures/<profile>/"
+	@echo "make test                                 unit tests, and nbval on all notebooks"
+	@echo "make test-slow                            what is too long for make test"
+	@echo "make notebooks                            run all notebooks and keep their outputs"
+	@echo "make lab                                  open JupyterLab"
+	@echo "make clean                                remove the virtual environment"
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
+	touch $@
+
+reproduce: setup
+	$(BIN)/bavit notebooks --profile $(PROFILE)
+
+test: setup
+	$(BIN)/python -m pytest -q -m "not slow" tests
+	BAVIT_PROFILE=sample BAVIT_FIGURES_DIR=$$(mktemp -d) $(BIN)/python -m pytest -q --nbval --nbval-cell-timeout=300 notebooks
+
+test-slow: setup
+	$(BIN)/python -m pytest -q -m slow tests
+
+notebooks: setup
+	$(BIN)/bavit notebooks --profile sample --refresh
+
+lab: setup
+	$(BIN)/jupyter lab notebooks
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,94 @@
+"""The paper beside ours, in one table: what `make reproduce` ends with, and what the README shows."""
+
+import pandas as pd
+
+from .config import REPO, Profile, get_profile
+from .cost import bavit_multiply_adds, bavit_parameters, token_table
+from .figures import markdown_table
+from .results import NOT_RUN, PAPER, load_rows
+
+_BEGIN, _END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f} AP"
+
+
+def paper_beside_ours(profile: Profile) -> pd.DataFrame:
+    """What the paper says, what we measured, and on what: the table's columns are `quantity`, `paper`, `ours`, `measured on`.
+
+    Ours are the stored rows of the profile's data; a row that wasn't run says so.
+    """
+    rows = [*_accuracy(profile), *_cost(profile), *_drop_in_ap(profile), *_speed(profile)]
+    return pd.DataFrame(rows, columns=["quantity", "paper", "ours", "measured on"])
+
+
+def _accuracy(profile: Profile):
+    """Table 1. The sample world has no row of its own there: it stands beside VOC's."""
+    for model in ("bavit-small", "bavit-large"):
+        paper = {row["dataset"]: row["accuracy"] for row in PAPER.table1 if row["model"] == model}
+        wanted = [("sample", "mask"), ("voc2012", "mask"), ("coco", "mask")] if profile.name == "sample" else [(profile.bavit_data, profile.bavit_rule)]
+        for dataset, rule in wanted:
+            stored = load_rows("table1", model=model, dataset=dataset, rule=rule)
+            claim = {"sample": "–", "coco": _percent(paper["coco"])}.get(dataset, _percent(paper["voc"]))
+            ours, where = NOT_RUN, f"{dataset}, {rule} labels"
+            if len(stored):
+                best = stored.iloc[0]
+                ours = f"{_percent(best.accuracy)} (balanced {_percent(best.balanced_accuracy)}, always one class {_percent(best.majority)})"
+                where += f", {best.n_images} pictures"
+            yield f"token accuracy, {model}", claim, ours, where
+
+
+def _cost(profile: Profile):
+    patches = PAPER.bavit_tokens
+    yield "parameters of BAViT-small", f"{PAPER.bavit_parameters / 1e6:.2f} M", f"{bavit_parameters(2, patches) / 1e6:.2f} M", "384 px, by formula"
+    macs = bavit_multiply_adds(2, patches) / 1e9
+    yield "cost of BAViT-small", f"{PAPER.bavit_flops / 1e9:.2f} GFLOPS", f"{macs:.2f} GMAC = {2 * macs:.2f} GFLOP", "384 px, by formula"
+    paper = next(row for row in PAPER.table2 if row["sparsity"] == 0.35)
+    ours = token_table(0.35, profile)["reduction"].iloc[0]
+    yield "fewer tokens at 35 % sparsity", _percent(paper["reduction"]), _percent(ours), f"{profile.detector_img_size} px, by Eq. 4 as meant"
+
+
+def _drop_in_ap(profile: Profile):
+    stored = load_rows(f"table2-{profile.name}", detector="yolos", fill_steps=0, resize="nearest")
+    dense = stored[(stored.bavit == "bavit-small") & (stored.sparsity == 0)] if len(stored) else stored
+    where = f"{'/'.join(profile.detector_eval)}" + (f", {dense.iloc[0].n_images} pictures" if len(dense) else "")
+    ours = f"{100 * dense.iloc[0].AP:.1f} AP, {100 * dense.iloc[0].AP50:.1f} AP50" if len(dense) else NOT_RUN
+    yield "dense detector", f"{100 * PAPER.base_AP:.1f} AP", ours, where
+    for sparsity in (0.29, 0.35, 0.46):
+        claim = next(row["AP"] for row in PAPER.table2 if row["sparsity"] == sparsity and row["detector"] == "yolos") - PAPER.base_AP
+        parts = []
+        for selector in ("bavit-small", "random", "oracle-mask"):
+            row = stored[(stored.bavit == selector) & (stored.sparsity == sparsity)] if len(stored) else stored
+            if len(row):
+                row = row.iloc[0]
+                parts.append(f"{selector} {_points(row.delta_AP)} [{100 * row.delta_low:+.1f}, {100 * row.delta_high:+.1f}]")
+        yield f"change at {_percent(sparsity)} sparsity", _points(claim), "; ".join(parts) or NOT_RUN, where
+
+
+def _speed(profile: Profile):
+    stored = load_rows("throughput-cpu", profile=profile.name, method="gather")
+    stored = stored[stored.sparsity.between(0.3, 0.4)] if len(stored) else stored
+    for batch in (1, 8):
+        row = stored[stored.batch == batch].iloc[0] if len(stored) else None
+        ours = NOT_RUN if row is None else f"{row.speedup:.2f}x (multiply-adds allow {row.mac_speedup:.2f}x)"
+        where = "CPU" if row is None else f"CPU, {row.threads} threads, batch {batch}, {_percent(row.sparsity)} sparsity"
+        yield "speed, BAViT included", "1.3x to 1.4x", ours, where
+
+
+def update_readme() -> None:
+    """Write the sample profile's table between the README's marks. Raises ValueError where the marks are missing."""
+    path = REPO / "README.md"
+    path.write_text(readme_with_results(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def readme_with_results(text: str) -> str:
+    """The README with the table as it should stand now."""
+    if text.count(_BEGIN) != 1 or text.count(_END) != 1:
+        raise ValueError(f"README.md needs the marks {_BEGIN} and {_END}, once each, around its table of results")
+    before, rest = text.split(_BEGIN)
+    return f"{before}{_BEGIN}\n{markdown_table(paper_beside_ours(get_profile('sample')))}{_END}{rest.split(_END)[1]}"

@@ -1,0 +1,109 @@
+"""pyproject.toml, requirements.lock and environment.yml name the same libraries, in versions that agree."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from bavit_utils.config import REPO
+
+# pip's name: conda-forge's, where they differ.
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+NOT_OURS = {"python", "pip"}  # what conda has to be told and pip brings along
+PYTHON = {"python_version": "3.11", "python_full_version": "3.11.9", "sys_platform": "linux", "platform_machine": "x86_64"}
+INDEX_ADDRESS = re.compile(
+    r"--(extra-)?index-url[ =]+\S|--find-links|--trusted-host|https?://[^\s\"']*(pypi\.|pythonhosted|anaconda\.org|/simple\b|/whl\b)")
+
+
+def direct_requirements() -> dict[str, Requirement]:
+    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+    return {canonicalize_name(r.name): r for r in map(Requirement, project["dependencies"])}
+
+
+def locked() -> list[tuple[Requirement, list[str]]]:
+    """Each entry of requirements.lock: what it pins, and its hashes."""
+    text = re.sub(r"^\s*#.*$", "", (REPO / "requirements.lock").read_text(), flags=re.M).replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.strip()]
+    return [(Requirement(line.split(" --hash=")[0].strip()), re.findall(r"--hash=(\S+)", line)) for line in lines]
+
+
+def conda_lines() -> list[tuple[str, str | None, str | None]]:
+    """Each library of environment.yml: name, pinned version, and the reason behind it."""
+    section = (REPO / "environment.yml").read_text().split("\ndependencies:\n")[1].split("  - pip:\n")[0]
+    lines = [line for line in section.splitlines() if line.startswith("  - ")]
+    matches = [re.fullmatch(r"  - ([a-z0-9-]+)(?:=([\d.]+))?(?:  # (\S.+))?", line) for line in lines]
+    assert None not in matches, f"not `  - name=version  # reason`: {lines[matches.index(None)]}"
+    return [match.groups() for match in matches]
+
+
+def test_conda_and_pip_name_the_same_libraries():
+    wanted = {CONDA_NAMES.get(name, name) for name in direct_requirements()}
+    named = [name for name, _, _ in conda_lines()]
+    assert len(named) == len(set(named))
+    assert set(named) - NOT_OURS == wanted
+
+
+def test_every_conda_line_is_pinned_and_has_its_reason():
+    for name, version, reason in conda_lines():
+        assert reason, f"environment.yml doesn't say what {name} is for"
+        assert name == "pip" or version and version.count(".") == 1, f"environment.yml doesn't pin {name} to a minor version"
+
+
+def test_conda_takes_nothing_but_this_package_from_pip():
+    text = (REPO / "environment.yml").read_text()
+    assert [line.split("  #")[0].strip() for line in text.split("  - pip:\n")[1].splitlines()] == ["- -e ."]
+    assert re.findall(r"^  - (\S+)", text.split("\ndependencies:\n")[0], flags=re.M) == ["conda-forge", "nodefaults"]
+
+
+def test_lock_holds_every_direct_dependency_within_its_bounds():
+    entries = locked()
+    for name, requirement in direct_requirements().items():
+        versions = [pin.specifier for pin, _ in entries if canonicalize_name(pin.name) == name]
+        assert versions, f"requirements.lock lacks {name}: resolve it anew"
+        for specifier in versions:
+            (exact,) = specifier
+            assert exact.operator == "==" and requirement.specifier.contains(exact.version), f"{name} {exact} against {requirement}"
+
+
+def test_conda_pins_are_the_locks_versions():
+    chosen = {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin, _ in locked()
+              if pin.marker is None or pin.marker.evaluate(PYTHON)}
+    pip_names = {CONDA_NAMES.get(name, name): name for name in direct_requirements()}
+    for name, version, _ in conda_lines():
+        if name not in NOT_OURS:
+            assert Version(chosen[pip_names[name]]).release[:2] == Version(version).release, name
+
+
+def test_both_use_a_python_that_the_project_allows():
+    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+    (version,) = [version for name, version, _ in conda_lines() if name == "python"]
+    assert Requirement(f"python{project['requires-python']}").specifier.contains(version)
+    assert f"--python-version {version}" in (REPO / "requirements.lock").read_text()
+
+
+def test_every_locked_package_has_a_version_and_hashes():
+    entries = locked()
+    assert len(entries) > 50
+    for pin, hashes in entries:
+        assert [s.operator for s in pin.specifier] == ["=="], f"{pin.name} has no exact version"
+        assert hashes and all(re.fullmatch(r"sha256:[0-9a-f]{64}", h) for h in hashes), f"{pin.name} has no sha256 hash"
+
+
+def test_no_index_address_is_stored():
+    assert INDEX_ADDRESS.search("https://example.org/simple")
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPO, capture_output=True)
+    if listed.returncode:
+        pytest.skip("needs git to tell which files are the repository's")
+    paths = [REPO / name for name in listed.stdout.decode().split("\0") if name]
+    binary = {".jpg", ".png", ".safetensors"}
+    found = [
+        f"{path.relative_to(REPO)}: {match[0]}" for path in paths
+        if path.is_file() and path.suffix not in binary and path != Path(__file__)
+        if (match := INDEX_ADDRESS.search(path.read_text(errors="replace")))
+    ]
+    assert not found

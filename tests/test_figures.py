@@ -1,0 +1,211 @@
+"""figures: files on disk that stay as they are, tables in Markdown, and what the picture figures paint."""
+
+import os
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from bavit_utils import figures
+from bavit_utils.config import get_profile
+from bavit_utils.figures import save_figure, save_table
+
+matplotlib.use("Agg")
+SAMPLE, VOC = get_profile("sample"), get_profile("voc")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("BAVIT_FIGURES_DIR", str(tmp_path))
+    figures.use_style()
+    yield tmp_path
+    plt.close("all")
+
+
+@pytest.fixture
+def image():
+    return np.full((60, 90, 3), 100, dtype=np.uint8)
+
+
+def line(height: float = 1.0):
+    fig, ax = plt.subplots()
+    ax.plot([0, 1], [0, height])
+    ax.set(xlabel="x", ylim=(0, 2))
+    return fig
+
+
+def age(path):
+    """Make a file old, so that any later write shows; returns its new time."""
+    os.utime(path, ns=(10**18, 10**18))
+    return path.stat().st_mtime_ns
+
+
+def test_the_same_figure_gives_the_same_bytes(folder):
+    first = save_figure(line(), "one", SAMPLE)
+    second = save_figure(line(), "two", SAMPLE)
+    assert first.read_bytes() == second.read_bytes()
+    vector = first.with_suffix(".svg").read_text()
+    assert vector == second.with_suffix(".svg").read_text()
+    assert "<dc:date>" not in vector and "Matplotlib v" not in vector
+    assert not Image.open(first).text
+
+
+def test_a_figure_that_looks_the_same_is_left_untouched(folder):
+    path = save_figure(line(), "line", SAMPLE)
+    pixels = np.array(Image.open(path).convert("RGB"))
+    pixels[:5, :5] -= 60  # another processor's rounding
+    Image.fromarray(pixels).save(path)
+    times = age(path), age(path.with_suffix(".svg"))
+    save_figure(line(), "line", SAMPLE)
+    assert (path.stat().st_mtime_ns, path.with_suffix(".svg").stat().st_mtime_ns) == times
+
+
+def test_a_figure_that_changed_is_written(folder):
+    path = save_figure(line(), "line", SAMPLE)
+    times = age(path), age(path.with_suffix(".svg"))
+    save_figure(line(1.1), "line", SAMPLE)
+    assert path.stat().st_mtime_ns != times[0] and path.with_suffix(".svg").stat().st_mtime_ns != times[1]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n broken"])
+def test_a_damaged_figure_is_written_anew(folder, content):
+    path = save_figure(line(), "line", SAMPLE)
+    whole = path.read_bytes()
+    path.write_bytes(content)
+    save_figure(line(), "line", SAMPLE)
+    assert path.read_bytes() == whole
+
+
+def test_one_turned_patch_leaves_a_picture_figure_untouched_and_many_do_not(folder):
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 255, (96, 96, 3), dtype=np.uint8) for _ in range(6)]
+    keeps = [rng.random((12, 12)) < 0.5 for _ in range(6)]
+    path = save_figure(figures.figure4(pictures, keeps), "figure4", SAMPLE, shows_pictures=True)
+    age(path)
+    keeps[2][5, 5] ^= True
+    save_figure(figures.figure4(pictures, keeps), "figure4", SAMPLE, shows_pictures=True)
+    assert path.stat().st_mtime_ns == 10**18
+    keeps[2] = ~keeps[2]
+    save_figure(figures.figure4(pictures, keeps), "figure4", SAMPLE, shows_pictures=True)
+    assert path.stat().st_mtime_ns != 10**18
+
+
+def test_pictures_of_others_are_not_stored(folder, image):
+    fig = figures.figure4([image], [np.ones((2, 2), dtype=bool)])
+    assert save_figure(fig, "figure4", VOC, shows_pictures=True) is None
+    assert not list(folder.rglob("*.png"))
+    assert save_figure(line(), "line", VOC).exists()
+    assert save_figure(fig, "figure4", SAMPLE, shows_pictures=True).exists()
+    assert not list(folder.rglob("figure4.svg"))
+
+
+FRAME = pd.DataFrame({
+    "model": ["bavit-small", "a|b"], "accuracy": [0.75931, None], "tokens": [12288, None], "ours": [True, False],
+    "text": ["not run here", 0.5],
+})
+
+
+def test_tables_are_markdown_and_csv(folder):
+    shown = save_table(FRAME, "table", SAMPLE, "Table 1. Something.")
+    assert (folder / "sample" / "table.md").read_text() == (
+        "Table 1. Something.\n\n"
+        "| model | accuracy | tokens | ours | text |\n"
+        "| :-- | --: | --: | --: | :-- |\n"
+        "| bavit-small | 0.759 | 12,288 | yes | not run here |\n"
+        "| a\\|b | – | – | no | 0.500 |\n"
+    )
+    assert shown.iloc[1].tolist() == ["a|b", "–", "–", "no", "0.500"]
+    assert pd.read_csv(folder / "sample" / "table.csv").accuracy[0] == 0.75931
+
+
+@pytest.mark.parametrize(("column", "value", "written"), [
+    ("accuracy", 0.75931 + 1e-8, False), ("accuracy", 0.7594, True), ("model", "bavit-large", True),
+])
+def test_a_table_is_written_when_its_content_changes(folder, column, value, written):
+    save_table(FRAME, "table", SAMPLE, "Caption.")
+    paths = folder / "sample" / "table.md", folder / "sample" / "table.csv"
+    times = [age(path) for path in paths]
+    save_table(FRAME.assign(**{column: [value, FRAME[column][1]]}), "table", SAMPLE, "Caption.")
+    assert [path.stat().st_mtime_ns != then for path, then in zip(paths, times, strict=True)] == [written] * 2
+
+
+def test_a_new_caption_or_a_lost_file_is_written(folder):
+    save_table(FRAME, "table", SAMPLE, "200 pictures.")
+    save_table(FRAME, "table", SAMPLE, "206 pictures.")
+    assert (folder / "sample" / "table.md").read_text().startswith("206 pictures.")
+    (folder / "sample" / "table.csv").unlink()
+    save_table(FRAME, "table", SAMPLE, "206 pictures.")
+    assert (folder / "sample" / "table.csv").exists()
+
+
+def painted(ax, row: int, col: int):
+    """The colour RGBA that the grid laid last over a picture has in one cell."""
+    return ax.images[-1].get_array()[row, col]
+
+
+def test_overlay_stretches_the_grid_over_the_picture(image):
+    keep = np.array([[1, 0, -100], [0, 1, 0]])
+    fig, axes = plt.subplots(1, 3)
+    for ax, style in zip(axes, ("red", "grey", "white"), strict=True):
+        figures.overlay(ax, image, keep, style)
+        assert ax.images[-1].get_extent() == [0, 90, 60, 0]
+        assert painted(ax, 0, 2)[3] == 0  # nothing is known about it
+        assert painted(ax, 0, 1)[3] > 0.5
+    np.testing.assert_allclose(painted(axes[0], 1, 1)[:3], to_rgb(figures.FG_COLOUR))
+    np.testing.assert_allclose(painted(axes[2], 0, 1), 1)
+    assert painted(axes[1], 0, 0)[3] == painted(axes[2], 0, 0)[3] == 0
+    corners = [path.get_extents() for path in axes[0].collections[-1].get_paths()]  # outlines of the foreground
+    assert [(c.x0, c.y0, c.x1, c.y1) for c in corners] == [(0, 0, 30, 30), (30, 30, 60, 60)]
+    with pytest.raises(ValueError, match="blue"):
+        figures.overlay(axes[0], image, keep, "blue")
+
+
+def test_figure2_has_three_rows_and_shades_the_objects(image):
+    mask = np.zeros((60, 90), dtype=np.uint8)
+    mask[:30], mask[59] = 7, 255
+    fig = figures.figure2([image] * 2, [mask] * 2, [np.zeros((2, 3))] * 2)
+    assert len(fig.axes) == 6
+    shade = fig.axes[2].images[-1].get_array()
+    np.testing.assert_allclose(shade[0, 0, :3], to_rgb(figures.FG_COLOUR))
+    np.testing.assert_allclose(shade[40, 0, :3], 0)
+    np.testing.assert_allclose(shade[59, 0, :3], 1)
+
+
+def test_figure4_tells_the_sparsity(image):
+    fig = figures.figure4([image], [np.array([[True, False], [False, False]])])
+    assert fig.axes[1].get_title() == "75% sparsity"
+
+
+def test_compare_grids_counts_foreground_only(image):
+    grid = np.array([[1, 0], [-100, 0]])
+    fig = figures.compare_grids([image], {"mask": [grid], "box": [grid == 0]}, boxes=[np.array([[1, 2, 30, 40]])])
+    assert [ax.get_title() for ax in fig.axes] == ["", "mask: 25% FG", "box: 50% FG"]
+    assert fig.axes[0].patches[0].get_bbox().bounds == (1, 2, 29, 38)
+
+
+def test_figure6_marks_both_mistakes(image):
+    truth = np.array([[True, True, False, False]])
+    predicted = np.array([[True, False, True, False]])
+    fig = figures.figure6(image, truth, predicted, predicted | truth, steps=1)
+    marked = fig.axes[1].images[-1].get_array()
+    np.testing.assert_allclose(marked[0, 1, :3], to_rgb(figures.MISSED_COLOUR))
+    np.testing.assert_allclose(marked[0, 2, :3], to_rgb(figures.FALSE_COLOUR))
+    assert marked[0, 0, 3] == marked[0, 3, 3] == 0 and painted(fig.axes[2], 0, 1)[3] == 0
+    assert fig.axes[2].get_title() == "after 1 step"
+
+
+def test_contact_sheet_leaves_the_last_cells_empty(image):
+    fig = figures.contact_sheet([image] * 4, columns=3, boxes=[np.array([[0, 0, 9, 9]])] * 4, names=[["cup"]] * 4)
+    assert [len(ax.images) for ax in fig.axes] == [1, 1, 1, 1, 0, 0]
+    assert fig.axes[0].texts[0].get_text() == "cup"
+
+
+def test_literal_jaccard_crosses_tau_at_22_6_pixels():
+    curve = figures.literal_jaccard(0.5).axes[0].lines[1]
+    sides, values = curve.get_data()
+    assert sides[np.argmax(values < 0.5)] == pytest.approx(22.6, abs=0.5)
+    assert values[np.argmin(abs(sides - 32))] == pytest.approx(0.25, abs=0.01)
