@@ -22,13 +22,15 @@ def create_bavit(depth: int, img_size: int, pretrained: bool = True) -> VisionTr
     Maps pictures `[B, 3, img_size, img_size]`, normalised with mean = std = 0.5, to logits `[B, N, 2]` of background
     and foreground, N = (img_size / 16)^2. With `pretrained` all but the head comes from ImageNet's ViT-tiny.
     """
-    model = timm.create_model("vit_tiny_patch16_384", depth=depth, img_size=img_size, num_classes=2,
-                              class_token=False, global_pool="")
+    model = timm.create_model(
+        "vit_tiny_patch16_384", depth=depth, img_size=img_size, num_classes=2, class_token=False, global_pool=""
+    )
     weights = imagenet_blocks() if pretrained else None
     if weights is not None:
         # The class row goes before the grid is resized: the model has no such token.
         weights["pos_embed"] = resample_abs_pos_embed(
-            weights["pos_embed"][:, 1:], list(model.patch_embed.grid_size), num_prefix_tokens=0)
+            weights["pos_embed"][:, 1:], list(model.patch_embed.grid_size), num_prefix_tokens=0
+        )
         wanted = model.state_dict()
         model.load_state_dict({name: wanted[name] if name.startswith("head.") else weights[name] for name in wanted})
     return model
@@ -44,7 +46,10 @@ def foreground_probability(model: VisionTransformer, images: Tensor) -> Tensor:
 
 
 def foreground_maps(model: VisionTransformer, images: Sequence[np.ndarray], batch_size: int = 32) -> Tensor:
-    """`foreground_probability` of decoded pictures (uint8 [H, W, 3], any sizes): float32 [N, rows, cols], on the CPU."""
+    """`foreground_probability` of decoded pictures (uint8 [H, W, 3], any sizes): float32 [N, rows, cols], on the CPU.
+
+    Each picture is warped to the model's size; put the model into evaluation first.
+    """
     device, size = next(model.parameters()).device, model.patch_embed.img_size[0]
     batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
     return torch.cat([foreground_probability(model, to_batch(batch, size).to(device)).cpu() for batch in batches])

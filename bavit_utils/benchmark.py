@@ -31,13 +31,13 @@ class _Pair:
 
     @torch.inference_mode()
     def pruned(self, keep: Tensor) -> None:
-        # The keep mask is given, so that the sparsity is the wanted one; BAViT's map and threshold are computed all the same.
+        # The keep mask is given, so that the sparsity is the wanted one; BAViT and the threshold run all the same.
         detector_keep(foreground_probability(self.bavit, self.small), 0.5, self.profile.detector_grid)
         self.detector(self.large, keep)
 
 
 def ragged_masks(profile: Profile, maps: Tensor, sparsity: float, batch: int) -> Tensor:
-    """Keep masks [batch, *detector grid] of about `sparsity`, each picture with its own count, as real maps give them."""
+    """Keep masks [batch, *detector grid] of about `sparsity`, each picture with its own count, as in real maps."""
     maps = resize_grid(maps, profile.bavit_grid, "bilinear")
     threshold = threshold_for_sparsity(maps, sparsity, profile.detector_grid) if sparsity else 1.0
     keep = detector_keep(maps, threshold, profile.detector_grid)
@@ -49,8 +49,8 @@ def ragged_masks(profile: Profile, maps: Tensor, sparsity: float, batch: int) ->
 def throughput(profile: Profile, maps: Tensor, batches: Sequence[int] = (1, 8), repeats: int = 20) -> list[dict]:
     """Rows of `throughput-<device>.json` for one profile: dense and gathered detector at each batch size and sparsity.
 
-    `maps` float32 [N, rows, cols] give the kept patches of real pictures. `speedup` is dense over pruned with BAViT's time counted,
-    `mac_speedup` what the multiply-adds allow.
+    `maps` float32 [N, rows, cols] give the kept patches of real pictures. `speedup` is dense over pruned with BAViT's
+    time counted, `mac_speedup` what the multiply-adds allow.
     """
     rows = []
     for batch in batches:
@@ -63,17 +63,27 @@ def throughput(profile: Profile, maps: Tensor, batches: Sequence[int] = (1, 8), 
             name, timing = row.pop("method"), row
             keep = masks.get(name)
             kept = None if keep is None else keep.flatten(1).sum(dim=1).numpy()
-            rows.append({
-                "profile": profile.name, "batch": batch, "method": "dense" if keep is None else "gather",
-                "sparsity": 0.0 if keep is None else float(1 - kept.mean() / all_patches), "ragged": batch > 1 and keep is not None,
-                "dtype": "float32", **timing, "mac_speedup": 1.0 if keep is None else dense_macs / multiply_adds(kept, profile),
-                "peak_mb": measure_peak_memory("bavit_utils.benchmark:memory_run", {"name": profile.name, "batch": batch, "kept": None if kept is None else kept.tolist()})["peak_mb"],
-            })
+            rows.append(
+                {
+                    "profile": profile.name,
+                    "batch": batch,
+                    "method": "dense" if keep is None else "gather",
+                    "sparsity": 0.0 if keep is None else float(1 - kept.mean() / all_patches),
+                    "ragged": batch > 1 and keep is not None,
+                    "dtype": "float32",
+                    **timing,
+                    "mac_speedup": 1.0 if keep is None else dense_macs / multiply_adds(kept, profile),
+                    "peak_mb": measure_peak_memory(
+                        "bavit_utils.benchmark:memory_run",
+                        {"name": profile.name, "batch": batch, "kept": None if kept is None else kept.tolist()},
+                    )["peak_mb"],
+                }
+            )
     return rows
 
 
 def memory_run(name: str, batch: int, kept: list[int] | None):
-    """For `measure_peak_memory`: one run of a profile's dense detector, or of BAViT and `kept` patches of each picture."""
+    """For `measure_peak_memory`: a run of a profile's dense detector, or of BAViT and `kept` patches of each picture."""
     from .config import get_profile
 
     pair = _Pair(get_profile(name), batch)

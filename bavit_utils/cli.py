@@ -30,7 +30,10 @@ def _stacked_labels(records, grid, rule) -> torch.Tensor:
 def _curve(folder: Path, model: str) -> list[dict]:
     """A training's log as rows: numbers where there are some."""
     with (folder / "log.csv").open(newline="") as file:
-        return [{"model": model} | {key: float(value) if value else None for key, value in row.items()} for row in csv.DictReader(file)]
+        return [
+            {"model": model} | {key: float(value) if value else None for key, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
 
 
 def _store_curve(folder: Path, model: str, source: dict) -> None:
@@ -47,23 +50,38 @@ def train_bavit_verb(args: argparse.Namespace) -> None:
     """Train BAViT on a data set's training split; --store keeps checkpoint, accuracy and curve in data/."""
     profile = get_profile(args.profile)
     dataset, rule = args.dataset or profile.bavit_data, args.rule or profile.bavit_rule
-    model, folder = train_bavit(profile, args.model, dataset, rule, args.seed, limit=args.limit, max_steps=args.max_steps)
+    model, folder = train_bavit(
+        profile, args.model, dataset, rule, args.seed, limit=args.limit, max_steps=args.max_steps
+    )
     target = profile.checkpoint(args.model, dataset, rule) if args.store else folder / "model.safetensors"
     save_bavit(model, target, {"dataset": dataset, "rule": rule, "seed": args.seed})
     seconds = _curve(folder, args.model)[-1]["seconds"]
     _evaluate_bavit(profile, args, target, dataset, rule, folder, seconds)
 
 
-def _evaluate_bavit(profile: Profile, args, checkpoint: Path, dataset: str, rule: str, folder: Path, seconds: float) -> None:
+def _evaluate_bavit(
+    profile: Profile, args, checkpoint: Path, dataset: str, rule: str, folder: Path, seconds: float
+) -> None:
     records = load_records(dataset, EVAL_SPLIT[dataset], args.limit)
     trained_on = load_records(dataset, "train", args.limit)
     maps = foreground_maps(load_bavit(checkpoint), [record.image() for record in records])
     row = {
-        "model": args.model, "depth": DEPTHS[args.model], "dataset": dataset, "rule": rule, "recipe": f"{profile.bavit_recipe.epochs} epochs",
-        "seed": args.seed, **token_metrics(maps, _stacked_labels(records, profile.bavit_grid, rule)),
-        "n_train": len(trained_on), "n_images": len(records), "train_s": seconds, "device": "cpu" if not torch.cuda.is_available() else "cuda",
+        "model": args.model,
+        "depth": DEPTHS[args.model],
+        "dataset": dataset,
+        "rule": rule,
+        "recipe": f"{profile.bavit_recipe.epochs} epochs",
+        "seed": args.seed,
+        **token_metrics(maps, _stacked_labels(records, profile.bavit_grid, rule)),
+        "n_train": len(trained_on),
+        "n_images": len(records),
+        "train_s": seconds,
+        "device": "cpu" if not torch.cuda.is_available() else "cuda",
     }
-    print(f"token accuracy {row['accuracy']:.4f} (always one class: {row['majority']:.4f}), balanced {row['balanced_accuracy']:.4f}, on {len(records)} pictures")
+    print(
+        f"token accuracy {row['accuracy']:.4f} (always one class: {row['majority']:.4f}), "
+        f"balanced {row['balanced_accuracy']:.4f}, on {len(records)} pictures"
+    )
     if args.store:
         source = provenance({f"{dataset}/{EVAL_SPLIT[dataset]}": fingerprint(records)}, len(records), [checkpoint])
         save_rows("table1", f"{args.model}-{dataset}-{rule}-seed{args.seed}", [row], source)
@@ -117,10 +135,17 @@ def bench_verb(args: argparse.Namespace) -> None:
     maps = foreground_maps(load_bavit(checkpoint), [record.image() for record in records])
     rows = throughput(profile, maps, args.batch, args.repeats)
     for row in rows:
-        print(f"batch {row['batch']}, {row['method']}, sparsity {row['sparsity']:.2f}: {row['median_ms']:.1f} ms, "
-              f"{row['speedup']:.2f}x of {row['mac_speedup']:.2f}x, {row['peak_mb']:.0f} MB")
+        print(
+            f"batch {row['batch']}, {row['method']}, sparsity {row['sparsity']:.2f}: {row['median_ms']:.1f} ms, "
+            f"{row['speedup']:.2f}x of {row['mac_speedup']:.2f}x, {row['peak_mb']:.0f} MB"
+        )
     if args.store:
-        save_rows("throughput-cpu", profile.name, rows, provenance({"sample/val": fingerprint(records)}, len(records), [checkpoint]))
+        save_rows(
+            "throughput-cpu",
+            profile.name,
+            rows,
+            provenance({"sample/val": fingerprint(records)}, len(records), [checkpoint]),
+        )
 
 
 def notebooks_verb(args: argparse.Namespace) -> None:
@@ -137,7 +162,9 @@ def readme_verb(args: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bavit", description="The long runs of the BAViT reproduction. Results are kept only with --store.")
+    parser = argparse.ArgumentParser(
+        prog="bavit", description="The long runs of the BAViT reproduction. Results are kept only with --store."
+    )
     verbs = parser.add_subparsers(required=True, metavar="verb")
 
     def verb(name: str, run, *options: str) -> argparse.ArgumentParser:
@@ -161,12 +188,19 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--rule", choices=("mask", "box"), help="label rule; default: the profile's")
     verb("train-yolos", train_yolos_verb, "profile", "seed", "limit", "max-steps", "store")
     swept = verb("sweep", sweep_verb, "profile", "seed", "limit", "store")
-    swept.add_argument("--selectors", nargs="+", choices=(*DEPTHS, *SCORERS), default=["bavit-small", "random", "oracle-mask"],
-                       help="who chooses the tokens; default: bavit-small random oracle-mask")
+    swept.add_argument(
+        "--selectors",
+        nargs="+",
+        choices=(*DEPTHS, *SCORERS),
+        default=["bavit-small", "random", "oracle-mask"],
+        help="who chooses the tokens; default: bavit-small random oracle-mask",
+    )
     bench = verb("bench", bench_verb, "profile", "store")
     bench.add_argument("--batch", nargs="+", type=int, default=[1, 8], help="batch sizes; default: 1 8")
     bench.add_argument("--repeats", type=int, default=20, help="timed rounds; default: 20")
-    verb("notebooks", notebooks_verb, "profile").add_argument("--refresh", action="store_true", help="keep the outputs in the notebooks")
+    verb("notebooks", notebooks_verb, "profile").add_argument(
+        "--refresh", action="store_true", help="keep the outputs in the notebooks"
+    )
     verb("readme", readme_verb)
     return parser
 

@@ -24,16 +24,18 @@ class Recipe:
     weight_decay: float = 0.05
     warmup_epochs: float = 1.0
     mixed_precision: str = "no"  # or "bf16", worth it on a GPU and on a CPU with bf16 instructions
-    small_epochs: int = 0  # the first epochs see smaller pictures: most of what a detector learns, at little more than half the price
+    small_epochs: int = (
+        0  # the first epochs see smaller pictures: most of what a detector learns, at little more than half the price
+    )
     small_img_size: int = 192
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One scale of the whole experiment. Sizes are square sides in pixels; data sets and splits are names of `datasets`.
+    """One scale of the whole experiment: square sides in pixels, data sets and splits as `datasets` names them.
 
-    `bavit_data`/`bavit_rule` is the pair BAViT is shown on (section 3.1, Table 1); `pruner_data`/`pruner_rule` the pair whose
-    BAViT prunes the detector (Table 2): the same kind of pictures and classes as the detector's.
+    `bavit_data`/`bavit_rule` is the pair BAViT is shown on (section 3.1, Table 1); `pruner_data`/`pruner_rule` the pair
+    whose BAViT prunes the detector (Table 2): the same kind of pictures and classes as the detector's.
     """
 
     name: str
@@ -79,35 +81,61 @@ _PROFILES = {
     # Half scale, so that every notebook is quick on two CPU cores.
     "sample": Profile(
         name="sample",
-        bavit_data="sample", bavit_rule="mask",
-        pruner_data="sample", pruner_rule="mask",
+        bavit_data="sample",
+        bavit_rule="mask",
+        pruner_data="sample",
+        pruner_rule="mask",
         detector_data="sample",
-        detector_train=(("sample", "train"),), detector_eval=("sample", "val"),
-        bavit_img_size=192, detector_img_size=256, detector_depth=6, num_detection_tokens=25,
-        bavit_recipe=Recipe(epochs=5, batch_size=32, lr=5e-4),
+        detector_train=(("sample", "train"),),
+        detector_eval=("sample", "val"),
+        bavit_img_size=192,
+        detector_img_size=256,
+        detector_depth=6,
+        num_detection_tokens=25,
+        bavit_recipe=Recipe(epochs=5, batch_size=32, lr=5e-4, mixed_precision="bf16"),
         detector_recipe=Recipe(
-            epochs=16, batch_size=16, lr=4e-4, weight_decay=1e-4, warmup_epochs=0.5, mixed_precision="bf16", small_epochs=9,
+            epochs=16,
+            batch_size=16,
+            lr=4e-4,
+            weight_decay=1e-4,
+            warmup_epochs=0.5,
+            mixed_precision="bf16",
+            small_epochs=9,
         ),
     ),
     # The paper's sizes on VOC: the detector learns 2007's boxes and 2012's, and is tested on the 2007 re-split.
     "voc": Profile(
         name="voc",
-        bavit_data="voc2012", bavit_rule="mask",
-        pruner_data="voc2007", pruner_rule="box",
+        bavit_data="voc2012",
+        bavit_rule="mask",
+        pruner_data="voc2007",
+        pruner_rule="box",
         detector_data="voc2007",
-        detector_train=(("voc2007", "train"), ("voc2012", "train")), detector_eval=("voc2007", "test"),
-        bavit_img_size=384, detector_img_size=512, detector_depth=12, num_detection_tokens=100,
-        bavit_recipe=Recipe(epochs=15, batch_size=32, lr=5e-4),
-        detector_recipe=Recipe(epochs=300, batch_size=32, lr=4e-4, weight_decay=1e-4, warmup_epochs=5, mixed_precision="bf16"),
+        detector_train=(("voc2007", "train"), ("voc2012", "train")),
+        detector_eval=("voc2007", "test"),
+        bavit_img_size=384,
+        detector_img_size=512,
+        detector_depth=12,
+        num_detection_tokens=100,
+        bavit_recipe=Recipe(epochs=5, batch_size=32, lr=5e-4, mixed_precision="bf16"),
+        detector_recipe=Recipe(
+            epochs=300, batch_size=32, lr=4e-4, weight_decay=1e-4, warmup_epochs=5, mixed_precision="bf16"
+        ),
     ),
     # The paper's own experiment; the detector comes from the hub (hustvl/yolos-tiny).
     "coco": Profile(
         name="coco",
-        bavit_data="coco", bavit_rule="mask",
-        pruner_data="coco", pruner_rule="mask",
+        bavit_data="coco",
+        bavit_rule="mask",
+        pruner_data="coco",
+        pruner_rule="mask",
         detector_data="coco",
-        detector_train=(("coco", "train"),), detector_eval=("coco", "val"),
-        bavit_img_size=384, detector_img_size=512, detector_depth=12, num_detection_tokens=100,
+        detector_train=(("coco", "train"),),
+        detector_eval=("coco", "val"),
+        bavit_img_size=384,
+        detector_img_size=512,
+        detector_depth=12,
+        num_detection_tokens=100,
         bavit_recipe=Recipe(epochs=15, batch_size=32, lr=5e-4),
         detector_recipe=Recipe(epochs=30, batch_size=32, lr=2.5e-5, weight_decay=1e-4, mixed_precision="bf16"),
     ),

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import xml.etree.ElementTree as ET
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -280,7 +279,7 @@ def _read_text(path: Path, dataset: str, split: str) -> str:
 def _remedy(dataset: str, split: str) -> str:
     if dataset == "sample":
         return "make it with `bavit sample-world`" if split == "train" else "restore data/sample from the repository"
-    return f"set BAVIT_DATA_DIR (now {data_dir()}) to the folder of VOCdevkit and coco, or run `bavit download`"
+    return f"set BAVIT_DATA_DIR (now {data_dir()}) to the folder that holds VOCdevkit and coco, as README.md shows"
 
 
 def _wrong_size(path: Path | str, is_size: Sequence[int], size: Sequence[int], other: Path) -> DataError:

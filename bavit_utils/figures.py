@@ -35,26 +35,14 @@ TEXT_WIDTH = 7.0  # inches, the width of a figure across the page
 
 _STYLE = {
     "axes.prop_cycle": cycler(color=[BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK]),
-    "figure.figsize": (TEXT_WIDTH, 3.6),
-    "figure.dpi": 100,
-    "savefig.dpi": 150,
+    "figure.figsize": (TEXT_WIDTH, 3.6), "figure.dpi": 100, "savefig.dpi": 150,
     "figure.constrained_layout.use": True,
     "font.family": "DejaVu Sans",  # comes with matplotlib, so it is everywhere the same
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#E5E5E5",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4,
-    "svg.hashsalt": "bavit",
-    "svg.fonttype": "path",
+    "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8, "legend.frameon": False,
+    "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.color": "#E5E5E5", "grid.linewidth": 0.6, "axes.axisbelow": True,
+    "lines.linewidth": 1.6, "lines.markersize": 4,
+    "svg.hashsalt": "bavit", "svg.fonttype": "path",
 }
 
 
@@ -74,7 +62,8 @@ def save_figure(fig: Figure, name: str, profile: Profile, shows_pictures: bool =
         return None
     path = figures_dir(profile) / f"{name}.png"
     drawn = io.BytesIO()
-    with plt.rc_context(_STYLE):
+    # Saving resets a figure without a layout to the style's: without this, the second file would have another one.
+    with plt.rc_context(_STYLE | {"figure.constrained_layout.use": False}):
         fig.savefig(drawn, format="png", metadata={"Software": None})
         unchanged = _looks_like(path, drawn.getvalue(), 2e-3 if shows_pictures else 2e-4)
         if not unchanged:
@@ -202,7 +191,7 @@ def draw_boxes(ax: Axes, boxes: np.ndarray, names: Sequence[str] = (), colour: s
     for i, (x1, y1, x2, y2) in enumerate(np.asarray(boxes, dtype=float).reshape(-1, 4)):
         ax.add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.4))
         if len(names):
-            ax.text(x1, y1, names[i], fontsize=6, color=BLACK, va="bottom", clip_on=True,
+            ax.text(x1, y1, names[i], fontsize=6, color=BLACK, va="bottom" if y1 > 12 else "top", clip_on=True,
                     bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.6})
 
 
@@ -218,7 +207,7 @@ def figure2(images: Sequence[np.ndarray], masks: Sequence[np.ndarray], labels: S
 
     `masks` are class masks [H, W], 0 background and 255 void; `labels` [rows, cols] as in `annotations`.
     """
-    fig, axes = _panels(images, 3)
+    fig, axes = _panels(images, 3, 0.75 * TEXT_WIDTH)
     for column, image, mask, grid in zip(axes.T, images, masks, labels, strict=True):
         show_picture(column[0], image)
         objects = ((mask > 0) & (mask < 255))[..., None]
@@ -232,14 +221,16 @@ def figure2(images: Sequence[np.ndarray], masks: Sequence[np.ndarray], labels: S
 def compare_grids(images: Sequence[np.ndarray], grids: Mapping[str, Sequence[np.ndarray]],
                   boxes: Sequence[np.ndarray] | None = None) -> Figure:
     """One column a picture; on top the picture (with its boxes, if given), then a row for each named list of grids."""
-    fig, axes = _panels(images, 1 + len(grids))
+    fig, axes = _panels(images, 1 + len(grids), 0.75 * TEXT_WIDTH)
     for i, image in enumerate(images):
         show_picture(axes[0, i], image)
         if boxes is not None:
             draw_boxes(axes[0, i], boxes[i])
-        for ax, (name, found) in zip(axes[1:, i], grids.items(), strict=True):
+        for ax, found in zip(axes[1:, i], grids.values(), strict=True):
             overlay(ax, image, found[i])
-            ax.set_title(f"{name}: {np.mean(np.asarray(found[i]) == 1):.0%} FG")
+            ax.set_title(f"{np.mean(np.asarray(found[i]) == 1):.0%} FG")
+    for ax, name in zip(axes[1:, 0], grids, strict=True):
+        ax.text(-0.04, 0.5, name, rotation=90, ha="right", va="center", transform=ax.transAxes)
     return fig
 
 
@@ -250,7 +241,8 @@ def figure4(images: Sequence[np.ndarray], keeps: Sequence[np.ndarray]) -> Figure
         show_picture(column[0], image)
         overlay(column[1], image, keep, style="white")
         column[1].add_patch(plt.Rectangle((0, 0), *image.shape[1::-1], fill=False, edgecolor=GREY, linewidth=0.8))
-        column[1].set_title(f"{1 - np.mean(np.asarray(keep)):.0%} sparsity", y=-0.14)
+        column[1].annotate(f"{1 - np.mean(np.asarray(keep)):.0%} sparsity", (0.5, 0), (0, -3), "axes fraction",
+                           textcoords="offset points", ha="center", va="top")
     return fig
 
 

@@ -45,10 +45,12 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     Progress bars and warnings (the error stream), times of execution, versions of the interpreter, and the state and
     the ids of widgets, without which GitHub shows their text.
     """
-    notebook.metadata = nbformat.from_dict({
-        "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    })
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type != "code":

@@ -58,8 +58,13 @@ def resize_grid(x: Tensor, grid: tuple[int, int], mode: str = "nearest") -> Tens
 
 
 def detector_keep(
-    fg_prob: Tensor, threshold: float, grid: tuple[int, int], fill_steps: int = 0, mode: str = "nearest",
-    more_than: int = 2, neighbours: int = 8,
+    fg_prob: Tensor,
+    threshold: float,
+    grid: tuple[int, int],
+    fill_steps: int = 0,
+    mode: str = "nearest",
+    more_than: int = 2,
+    neighbours: int = 8,
 ) -> Tensor:
     """BAViT's foreground probability `[B, rows, cols]` to the detector's keep mask, boolean `[B, *grid]` (Fig. 3).
 

@@ -19,7 +19,7 @@ def _points(value: float) -> str:
 
 
 def paper_beside_ours(profile: Profile) -> pd.DataFrame:
-    """What the paper says, what we measured, and on what: the table's columns are `quantity`, `paper`, `ours`, `measured on`.
+    """What the paper says, what we measured, and on what: columns `quantity`, `paper`, `ours`, `measured on`.
 
     Ours are the stored rows of the profile's data; a row that wasn't run says so.
     """
@@ -31,26 +31,45 @@ def _accuracy(profile: Profile):
     """Table 1. The sample world has no row of its own there: it stands beside VOC's."""
     for model in ("bavit-small", "bavit-large"):
         paper = {row["dataset"]: row["accuracy"] for row in PAPER.table1 if row["model"] == model}
-        wanted = [("sample", "mask"), ("voc2012", "mask"), ("coco", "mask")] if profile.name == "sample" else [(profile.bavit_data, profile.bavit_rule)]
+        wanted = (
+            [("sample", "mask"), ("voc2012", "mask"), ("coco", "mask")]
+            if profile.name == "sample"
+            else [(profile.bavit_data, profile.bavit_rule)]
+        )
         for dataset, rule in wanted:
             stored = load_rows("table1", model=model, dataset=dataset, rule=rule)
             claim = {"sample": "–", "coco": _percent(paper["coco"])}.get(dataset, _percent(paper["voc"]))
             ours, where = NOT_RUN, f"{dataset}, {rule} labels"
             if len(stored):
                 best = stored.iloc[0]
-                ours = f"{_percent(best.accuracy)} (balanced {_percent(best.balanced_accuracy)}, always one class {_percent(best.majority)})"
+                ours = f"{_percent(best.accuracy)} (always one class {_percent(best.majority)})"
                 where += f", {best.n_images} pictures"
             yield f"token accuracy, {model}", claim, ours, where
 
 
 def _cost(profile: Profile):
     patches = PAPER.bavit_tokens
-    yield "parameters of BAViT-small", f"{PAPER.bavit_parameters / 1e6:.2f} M", f"{bavit_parameters(2, patches) / 1e6:.2f} M", "384 px, by formula"
+    yield (
+        "parameters of BAViT-small",
+        f"{PAPER.bavit_parameters / 1e6:.2f} M",
+        f"{bavit_parameters(2, patches) / 1e6:.2f} M",
+        "384 px, by formula",
+    )
     macs = bavit_multiply_adds(2, patches) / 1e9
-    yield "cost of BAViT-small", f"{PAPER.bavit_flops / 1e9:.2f} GFLOPS", f"{macs:.2f} GMAC = {2 * macs:.2f} GFLOP", "384 px, by formula"
+    yield (
+        "cost of BAViT-small",
+        f"{PAPER.bavit_flops / 1e9:.2f} GFLOPS",
+        f"{macs:.2f} GMAC = {2 * macs:.2f} GFLOP",
+        "384 px, by formula",
+    )
     paper = next(row for row in PAPER.table2 if row["sparsity"] == 0.35)
     ours = token_table(0.35, profile)["reduction"].iloc[0]
-    yield "fewer tokens at 35 % sparsity", _percent(paper["reduction"]), _percent(ours), f"{profile.detector_img_size} px, by Eq. 4 as meant"
+    yield (
+        "fewer tokens at 35 % sparsity",
+        _percent(paper["reduction"]),
+        _percent(ours),
+        f"{profile.detector_img_size} px, by Eq. 4 as meant",
+    )
 
 
 def _drop_in_ap(profile: Profile):
@@ -60,13 +79,18 @@ def _drop_in_ap(profile: Profile):
     ours = f"{100 * dense.iloc[0].AP:.1f} AP, {100 * dense.iloc[0].AP50:.1f} AP50" if len(dense) else NOT_RUN
     yield "dense detector", f"{100 * PAPER.base_AP:.1f} AP", ours, where
     for sparsity in (0.29, 0.35, 0.46):
-        claim = next(row["AP"] for row in PAPER.table2 if row["sparsity"] == sparsity and row["detector"] == "yolos") - PAPER.base_AP
+        claim = (
+            next(row["AP"] for row in PAPER.table2 if row["sparsity"] == sparsity and row["detector"] == "yolos")
+            - PAPER.base_AP
+        )
         parts = []
         for selector in ("bavit-small", "random", "oracle-mask"):
             row = stored[(stored.bavit == selector) & (stored.sparsity == sparsity)] if len(stored) else stored
             if len(row):
                 row = row.iloc[0]
-                parts.append(f"{selector} {_points(row.delta_AP)} [{100 * row.delta_low:+.1f}, {100 * row.delta_high:+.1f}]")
+                parts.append(
+                    f"{selector} {_points(row.delta_AP)} [{100 * row.delta_low:+.1f}, {100 * row.delta_high:+.1f}]"
+                )
         yield f"change at {_percent(sparsity)} sparsity", _points(claim), "; ".join(parts) or NOT_RUN, where
 
 
@@ -76,7 +100,9 @@ def _speed(profile: Profile):
     for batch in (1, 8):
         row = stored[stored.batch == batch].iloc[0] if len(stored) else None
         ours = NOT_RUN if row is None else f"{row.speedup:.2f}x (multiply-adds allow {row.mac_speedup:.2f}x)"
-        where = "CPU" if row is None else f"CPU, {row.threads} threads, batch {batch}, {_percent(row.sparsity)} sparsity"
+        where = (
+            "CPU" if row is None else f"CPU, {row.threads} threads, batch {batch}, {_percent(row.sparsity)} sparsity"
+        )
         yield "speed, BAViT included", "1.3x to 1.4x", ours, where
 
 

@@ -142,7 +142,11 @@ def _plain(value, where: str):
 
 
 def check_against_stored(
-    name: str, rows: Iterable[Mapping], on: list[str], tolerance: Mapping[str, float], folder: str | os.PathLike = RESULTS,
+    name: str,
+    rows: Iterable[Mapping],
+    on: list[str],
+    tolerance: Mapping[str, float],
+    folder: str | os.PathLike = RESULTS,
     **where,
 ) -> str:
     """Compare rows computed now with the stored ones of the same `on` columns; returns a sentence that says they agree.
@@ -220,8 +224,10 @@ class Paper:
     # Table 1: token accuracy
     table1: tuple[Mapping, ...] = _table(
         "model depth dataset accuracy",
-        ("bavit-small", 2, "voc", 0.7593), ("bavit-large", 10, "voc", 0.8879),
-        ("bavit-small", 2, "coco", 0.7088), ("bavit-large", 10, "coco", 0.8057),
+        ("bavit-small", 2, "voc", 0.7593),
+        ("bavit-large", 10, "voc", 0.8879),
+        ("bavit-small", 2, "coco", 0.7088),
+        ("bavit-large", 10, "coco", 0.8057),
     )
     # Table 2: tokens summed over layers, with BAViT-small in front of YOLOS-tiny on COCO
     table2: tuple[Mapping, ...] = _table(

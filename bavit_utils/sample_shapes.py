@@ -1,6 +1,7 @@
-"""The shapes of the sample world. Each maker draws its proportions from a generator and returns a shape: a function of local
+"""The shapes of the sample world.
 
-coordinates (u to the right, v down, the shape within about the unit circle) that returns
+Each maker draws its proportions from a generator and returns a shape: a function of local coordinates (u to the right,
+v down, the shape within about the unit circle) that returns
   - the signed distance to its outline (negative inside),
   - the surface normal (nu, nv, nz), nz towards the viewer,
   - the tone: 0 where a pattern may lie, 1 the second colour, 2 dark.
@@ -82,7 +83,11 @@ def ring(rng):
         radius = np.hypot(u, v) + 1e-9
         across = (radius - 0.95 + tube) / tube
         inside = np.clip(across, -1, 1)
-        return (np.abs(across) - 1) * tube, (inside * u / radius, inside * v / radius, _dome(inside**2)), np.zeros(u.shape, int)
+        return (
+            (np.abs(across) - 1) * tube,
+            (inside * u / radius, inside * v / radius, _dome(inside**2)),
+            np.zeros(u.shape, int),
+        )
 
     return shape, TWO_PI
 
@@ -101,7 +106,11 @@ def star(rng):
         p, q = radius * np.cos(folded), radius * np.abs(np.sin(folded))
         side = np.where(folded < 0, -1.0, 1.0)
         tilt_p, tilt_q = 0.6 * out[0], 0.6 * out[1] * side
-        normal = (np.cos(spoke) * tilt_p - np.sin(spoke) * tilt_q, np.sin(spoke) * tilt_p + np.cos(spoke) * tilt_q, 0.8 * np.ones_like(u))
+        normal = (
+            np.cos(spoke) * tilt_p - np.sin(spoke) * tilt_q,
+            np.sin(spoke) * tilt_p + np.cos(spoke) * tilt_q,
+            0.8 * np.ones_like(u),
+        )
         return (p - tip[0]) * out[0] + (q - tip[1]) * out[1], normal, np.zeros(u.shape, int)
 
     return shape, TWO_PI
@@ -156,7 +165,11 @@ def rock(rng):
         radius, edge = outline(u, v)
         rough = bumps * np.sin(7 * u + 3 * np.sin(5 * v)) * np.sin(6 * v)
         height = _dome((radius / edge) ** 2)
-        return radius - edge, (0.8 * u / edge + 0.3 * rough, 0.8 * v / edge - 0.3 * rough, height), np.zeros(u.shape, int)
+        return (
+            radius - edge,
+            (0.8 * u / edge + 0.3 * rough, 0.8 * v / edge - 0.3 * rough, height),
+            np.zeros(u.shape, int),
+        )
 
     return shape
 
@@ -188,7 +201,11 @@ def leaf(rng):
     def shape(u, v):
         half = width * (1 - np.clip(np.abs(u), 0, 1) ** 1.6)
         rib = np.where(np.abs(v) < 0.05, 1, 0)
-        return np.maximum(np.abs(v) - half, np.abs(u) - 1), (np.zeros_like(u), np.sign(v) * 0.35, 0.93 * np.ones_like(u)), rib
+        return (
+            np.maximum(np.abs(v) - half, np.abs(u) - 1),
+            (np.zeros_like(u), np.sign(v) * 0.35, 0.93 * np.ones_like(u)),
+            rib,
+        )
 
     return shape
 
@@ -201,12 +218,24 @@ def boomerang(rng):
         along = np.abs(u)
         offset = v + 0.4 - bend * along
         across = np.clip(offset / thick, -1, 1)
-        return np.maximum(np.abs(offset) * 0.75 - thick * 0.75, along - 0.95), (np.sign(u) * -0.5 * across, 0.7 * across, _dome(0.6 * across**2)), \
-            np.zeros(u.shape, int)
+        return (
+            np.maximum(np.abs(offset) * 0.75 - thick * 0.75, along - 0.95),
+            (np.sign(u) * -0.5 * across, 0.7 * across, _dome(0.6 * across**2)),
+            np.zeros(u.shape, int),
+        )
 
     return shape
 
 
-SHAPES = {"ball": ball, "cube": cube, "cone": cone, "can": can, "ring": ring, "star": star, "mushroom": mushroom, "fish": fish}
+SHAPES = {
+    "ball": ball,
+    "cube": cube,
+    "cone": cone,
+    "can": can,
+    "ring": ring,
+    "star": star,
+    "mushroom": mushroom,
+    "fish": fish,
+}
 DISTRACTORS = {"rock": rock, "stain": stain, "plank": plank, "leaf": leaf, "boomerang": boomerang}
 CLUTTER = {"pebble": rock, "leaf": leaf, "twig": plank}

@@ -1,8 +1,4 @@
-"""The bundled data set: seeded scenes of shaded, textured objects on cluttered ground, with instance masks, in COCO format.
-
-Everything is computed in float64 from a `numpy` generator, so that the same seed gives the same pixels everywhere. The shapes
-themselves are in `sample_shapes.py`.
-"""
+"""The bundled data set: seeded scenes with instance masks, in COCO format. `sample_canvas.py` paints them."""
 
 import json
 import os
@@ -15,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
-from scipy import ndimage
 from tqdm import tqdm
 
 from .config import CACHE, SAMPLE_DIR
-from .sample_shapes import CLUTTER, DISTRACTORS, SHAPES
+from .sample_canvas import Canvas
+from .sample_shapes import SHAPES
 
 CLASSES = tuple(SHAPES)
 WORLD_VERSION = 1  # raise it when a scene of the same seed changes: generated splits are then made again
@@ -27,22 +23,10 @@ SIZES = ((240, 320), (320, 240), (256, 256))  # (height, width)
 SPLITS = {"val": (200, 1_000_000), "train": (8_000, 2_000_000)}  # pictures, first seed
 OBJECT_COUNTS = np.array([4, 9, 13, 16, 17, 15, 11, 8, 7]) / 100  # share of pictures with 0 to 8 objects
 
-# Two ground colours and a clutter colour per place, RGB in 0..1.
-PLACES = np.array([
-    [(0.30, 0.42, 0.18), (0.50, 0.58, 0.28), (0.22, 0.30, 0.12)],  # meadow
-    [(0.76, 0.66, 0.46), (0.88, 0.80, 0.62), (0.58, 0.48, 0.34)],  # sand
-    [(0.46, 0.31, 0.19), (0.62, 0.45, 0.29), (0.32, 0.21, 0.13)],  # wood
-    [(0.44, 0.45, 0.47), (0.62, 0.62, 0.63), (0.30, 0.31, 0.34)],  # stone
-    [(0.20, 0.36, 0.48), (0.38, 0.56, 0.66), (0.14, 0.24, 0.36)],  # water
-    [(0.80, 0.83, 0.88), (0.93, 0.94, 0.96), (0.62, 0.67, 0.74)],  # snow
-    [(0.48, 0.26, 0.22), (0.66, 0.42, 0.34), (0.34, 0.17, 0.16)],  # clay
-    [(0.26, 0.22, 0.34), (0.44, 0.38, 0.52), (0.17, 0.14, 0.24)],  # dusk
-])
-
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture: `image` uint8 [H, W, 3], `masks` bool [n, H, W] of what is visible, `labels` int64 [n] into `CLASSES`."""
+    """One picture: `image` uint8 [H, W, 3], `masks` bool [n, H, W] of what is visible, `labels` int64 [n]."""
 
     image: np.ndarray
     masks: np.ndarray
@@ -56,162 +40,16 @@ class Scene:
 
 
 def make_scene(seed: int, size: tuple[int, int] | None = None) -> Scene:
-    """The scene of one seed, `size` (height, width) in pixels or one of `SIZES` by the seed; the same seed gives the same bytes."""
+    """The scene of one seed; `size` (height, width) in pixels is one of `SIZES` by the seed, unless it is given."""
     rng = np.random.default_rng(seed)
     drawn_size = SIZES[rng.integers(len(SIZES))]
-    canvas = _Canvas(rng, size or drawn_size)
+    canvas = Canvas(rng, size or drawn_size)
     canvas.scatter_clutter(int(rng.integers(15, 70)))
-    things = ["object"] * int(rng.choice(len(OBJECT_COUNTS), p=OBJECT_COUNTS)) + ["distractor"] * int(rng.integers(2, 7))
+    objects = int(rng.choice(len(OBJECT_COUNTS), p=OBJECT_COUNTS))
+    things = ["object"] * objects + ["distractor"] * int(rng.integers(2, 7))
     for thing in rng.permutation(things):
         canvas.add_object() if thing == "object" else canvas.add_distractor()
-    return canvas.finish()
-
-
-def _noise(rng: np.random.Generator, size: tuple[int, int], cell: float) -> np.ndarray:
-    """Smooth noise [H, W] with features of about `cell` pixels and unit variance on its grid."""
-    coarse = rng.standard_normal([int(np.ceil(s / cell)) + 2 for s in size]).astype(np.float32)
-    return np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC), dtype=np.float64)
-
-
-class _Canvas:
-    """A picture while it is being painted, back to front; `owner` tells whose pixel it is: 0 nobody's, k the k-th object's."""
-
-    def __init__(self, rng: np.random.Generator, size: tuple[int, int]):
-        self.rng, self.size, self.scale = rng, size, min(size) / 240
-        self.place = PLACES[rng.integers(len(PLACES))] * rng.uniform(0.75, 1.15) + rng.uniform(-0.05, 0.05, 3)
-        angle, height = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 0.9)
-        flat = np.sqrt(1 - height**2)
-        self.light = np.array([flat * np.cos(angle), flat * np.sin(angle), height])
-        self.owner = np.zeros(size, dtype=np.int64)
-        self.labels: list[int] = []
-        self.painted: list[int] = []  # pixels of each object when it was painted, before anything covered it
-        self.pixels = self._ground()
-
-    def _ground(self) -> np.ndarray:
-        """Two colours mixed by noise of several scales, with a slow change of brightness over the picture."""
-        mix = sum(w * _noise(self.rng, self.size, c) for c, w in ((90, 0.5), (28, 0.4), (9, 0.3), (3, 0.25)))
-        mix = 1 / (1 + np.exp(-2.0 * mix))
-        ground = self.place[0] + (self.place[1] - self.place[0]) * mix[..., None]
-        rows, cols = np.mgrid[0 : self.size[0], 0 : self.size[1]]
-        slope = (self.light[0] * (cols / self.size[1] - 0.5) + self.light[1] * (rows / self.size[0] - 0.5))[..., None]
-        return ground * (1 + 0.35 * slope) * (1 + 0.10 * _noise(self.rng, self.size, 60)[..., None])
-
-    def _window(self, centre: np.ndarray, reach: float) -> tuple[slice, slice]:
-        """The part of the picture within `reach` pixels of `centre` (x, y)."""
-        (h, w), (x, y) = self.size, centre
-        return (slice(max(0, int(y - reach)), min(h, int(y + reach) + 1)), slice(max(0, int(x - reach)), min(w, int(x + reach) + 1)))
-
-    def _place(self, shape, radius: float, squash: float, turn: float, centre: np.ndarray):
-        """Evaluate a shape at `centre`: its window, coverage, surface normals in picture axes, tone, and local coordinates."""
-        win = self._window(centre, 1.45 * radius)
-        y, x = np.mgrid[win]
-        x, y = (x - centre[0]) / radius, (y - centre[1]) / radius
-        cos, sin = np.cos(turn), np.sin(turn)
-        u, v = cos * x + sin * y, (-sin * x + cos * y) / squash
-        distance, (nu, nv, nz), tone = shape(u, v)
-        alpha = np.clip(0.5 - distance * radius * min(1.0, squash), 0, 1)
-        return win, alpha, np.stack([cos * nu - sin * nv, sin * nu + cos * nv, nz], -1), tone, (u, v)
-
-    def _paint(self, placed, colours: np.ndarray, gloss: float, shadow: float) -> None:
-        """Shade a placed shape by the scene's light and blend it over the picture."""
-        win, alpha, normal, tone, (u, v) = placed
-        if not alpha.size:
-            return
-        albedo = self._texture(colours, tone, u, v)
-        lit = np.clip(normal @ self.light, 0, 1)[..., None]
-        half = self.light + np.array([0, 0, 1])
-        shine = np.clip(normal @ (half / np.linalg.norm(half)), 0, 1)[..., None] ** 24
-        colour = albedo * (0.38 + 0.75 * lit) + gloss * shine
-        self._cast_shadow(win, alpha, shadow)
-        self.pixels[win] += alpha[..., None] * (colour - self.pixels[win])
-
-    def _cast_shadow(self, win: tuple[slice, slice], alpha: np.ndarray, strength: float) -> None:
-        """Darken the ground behind a shape, away from the light, softly."""
-        shift = np.rint(-self.light[:2] * 0.16 * max(alpha.shape)).astype(int)
-        moved = ndimage.shift(alpha, shift[::-1], order=0)
-        soft = Image.fromarray((255 * moved).astype(np.uint8))
-        small = soft.resize([max(2, s // 6) for s in soft.size], Image.Resampling.BOX)
-        soft = np.asarray(small.resize(soft.size, Image.Resampling.BICUBIC), dtype=np.float64) / 255
-        self.pixels[win] *= 1 - strength * soft[..., None]
-
-    def _texture(self, colours: np.ndarray, tone: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Albedo [h, w, 3] from two colours: a pattern on the first tone, the second colour on the second tone, dark beyond."""
-        rng = self.rng
-        turn, period = rng.uniform(0, np.pi), rng.uniform(0.3, 0.8)
-        a, b = np.cos(turn) * u + np.sin(turn) * v, -np.sin(turn) * u + np.cos(turn) * v
-        kind = rng.choice(["plain", "stripes", "checks", "dots", "grain"], p=[0.3, 0.2, 0.15, 0.15, 0.2])
-        wave = 2 * np.pi / period
-        pattern = {
-            "plain": lambda: np.zeros_like(u),
-            "stripes": lambda: 0.5 + 0.5 * np.tanh(4 * np.sin(wave * a)),
-            "checks": lambda: 0.5 + 0.5 * np.tanh(8 * np.sin(wave * a) * np.sin(wave * b)),
-            "dots": lambda: 0.5 + 0.5 * np.tanh(6 * (np.cos(wave * a) + np.cos(wave * b) - 0.9)),
-            "grain": lambda: 0.5 + 0.25 * _noise(rng, u.shape, 4),
-        }[kind]()
-        mix = np.where(tone == 0, rng.uniform(0.3, 0.9) * pattern, np.where(tone == 1, 1.0, 0.0))[..., None]
-        albedo = colours[0] + (colours[1] - colours[0]) * mix
-        return np.where((tone == 2)[..., None], 0.06, albedo)
-
-    def _colours(self, like_place: float) -> np.ndarray:
-        """Two colours [2, 3]; with probability `like_place` close to the ground's, so that they don't stand out."""
-        rng = self.rng
-        if rng.uniform() < like_place:
-            return self.place[rng.integers(3, size=2)] * rng.uniform(0.7, 1.2, (2, 1)) + rng.uniform(-0.08, 0.08, (2, 3))
-        hue, value = rng.uniform(0, 1), rng.uniform(0.35, 0.95, (2, 1))
-        wheel = 0.5 + 0.5 * np.cos(2 * np.pi * (np.array([hue, hue + rng.uniform(0.1, 0.5)])[:, None] + np.array([0, 1 / 3, 2 / 3])))
-        return value * (1 - rng.uniform(0.3, 0.95) * (1 - wheel))
-
-    def scatter_clutter(self, count: int) -> None:
-        """Strew small unlabelled things, coloured like the place."""
-        names = list(CLUTTER)
-        for _ in range(count):
-            shape = CLUTTER[names[self.rng.integers(len(names))]](self.rng)
-            radius = self.scale * np.exp(self.rng.uniform(np.log(3), np.log(13)))
-            centre = self.rng.uniform((0, 0), self.size[::-1])
-            placed = self._place(shape, radius, 1.0, self.rng.uniform(0, 2 * np.pi), centre)
-            self._paint(placed, self._colours(0.8), gloss=0.0, shadow=0.25)
-
-    def add_distractor(self) -> None:
-        """Paint a larger thing of no class, unless it would hide too much of an object."""
-        name = self.rng.choice(list(DISTRACTORS))
-        self._try_to_add(DISTRACTORS[name](self.rng), None, radius=(14, 60), like_place=0.45, turn=2 * np.pi)
-
-    def add_object(self) -> None:
-        """Paint an object of a random class, unless there is no room for it."""
-        label = int(self.rng.integers(len(CLASSES)))
-        shape, lean = SHAPES[CLASSES[label]](self.rng)
-        self._try_to_add(shape, label, radius=(14, 92), like_place=0.2, turn=lean)
-
-    def _try_to_add(self, shape, label: int | None, radius: tuple[float, float], like_place: float, turn: float) -> None:
-        rng = self.rng
-        for _ in range(8):
-            r = self.scale * np.exp(rng.uniform(*np.log(radius)))
-            margin = min(0.5 * r, min(self.size) / 4)
-            centre = rng.uniform((margin, margin), np.array(self.size[::-1]) - margin)
-            placed = self._place(shape, r, rng.uniform(0.8, 1.2), rng.uniform(-turn, turn), centre)
-            win, alpha = placed[:2]
-            covered = alpha > 0.5
-            left = np.bincount(self.owner.ravel(), minlength=len(self.labels) + 1)
-            left -= np.bincount(self.owner[win][covered], minlength=len(left))
-            if covered.sum() >= 60 and all(n >= 0.45 * whole for n, whole in zip(left[1:], self.painted)):
-                break
-        else:
-            return
-        self._paint(placed, self._colours(like_place), gloss=rng.choice([0.0, 0.15, 0.4]), shadow=0.45)
-        if label is not None:
-            self.labels.append(label)
-            self.painted.append(int(covered.sum()))
-        self.owner[win][covered] = len(self.labels) if label is not None else 0
-
-    def finish(self) -> Scene:
-        """Exposure, vignette and sensor noise; then the picture and what is visible of each object."""
-        rng, (h, w) = self.rng, self.size
-        rows, cols = np.mgrid[0:h, 0:w]
-        corner = ((rows / h - 0.5) ** 2 + (cols / w - 0.5) ** 2)[..., None]
-        pixels = np.clip(self.pixels * (1 - rng.uniform(0, 0.5) * corner), 0, 1) ** rng.uniform(0.8, 1.25)
-        pixels = 255 * pixels + rng.uniform(0.5, 2.5) * rng.standard_normal(pixels.shape)
-        masks = self.owner[None] == np.arange(1, len(self.labels) + 1)[:, None, None]
-        return Scene(np.clip(np.rint(pixels), 0, 255).astype(np.uint8), masks, np.array(self.labels, dtype=np.int64))
+    return Scene(*canvas.finish())
 
 
 def _write_scene(folder: Path, seed: int, image_id: int) -> tuple[dict, list[dict]]:
@@ -223,18 +61,24 @@ def _write_scene(folder: Path, seed: int, image_id: int) -> tuple[dict, list[dic
     annotations = []
     for mask, label, (x1, y1, x2, y2) in zip(scene.masks, scene.labels.tolist(), scene.boxes.tolist()):
         rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-        annotations.append({
-            "image_id": image_id, "category_id": label + 1, "iscrowd": 0, "area": int(mask.sum()),
-            "bbox": [x1, y1, x2 - x1, y2 - y1], "segmentation": {"size": [height, width], "counts": rle["counts"].decode()},
-        })
+        annotations.append(
+            {
+                "image_id": image_id,
+                "category_id": label + 1,
+                "iscrowd": 0,
+                "area": int(mask.sum()),
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "segmentation": {"size": [height, width], "counts": rle["counts"].decode()},
+            }
+        )
     return {"id": image_id, "file_name": name, "height": height, "width": width, "seed": seed}, annotations
 
 
 def write_split(folder: Path, split: str, count: int | None = None, workers: int | None = None) -> Path:
     """Write `count` pictures of a split and their COCO annotations below `folder`; returns the annotation file.
 
-    A split that is already there, of this version and at least as long, is left alone. Pictures are drawn in parallel, each
-    from its own seed; an interrupted call leaves nothing half-written.
+    A split that is already there, of this version and at least as long, is left alone. Pictures are drawn in parallel,
+    each from its own seed; an interrupted call leaves nothing half-written.
     """
     full, first_seed = SPLITS[split]
     count = count or full
@@ -248,7 +92,9 @@ def write_split(folder: Path, split: str, count: int | None = None, workers: int
     part.mkdir(parents=True, exist_ok=True)
     try:
         with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-            jobs = pool.map(partial(_write_scene, part), range(first_seed, first_seed + count), range(1, count + 1), chunksize=8)
+            jobs = pool.map(
+                partial(_write_scene, part), range(first_seed, first_seed + count), range(1, count + 1), chunksize=8
+            )
             done = list(tqdm(jobs, total=count, desc=f"drawing {split}", unit="picture"))
         shutil.rmtree(pictures, ignore_errors=True)
         os.replace(part, pictures)
@@ -257,12 +103,17 @@ def write_split(folder: Path, split: str, count: int | None = None, workers: int
     annotations = [{"id": i, **a} for i, a in enumerate((a for _, found in done for a in found), start=1)]
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(".part")
-    temporary.write_text(json.dumps({
-        "info": {"description": f"BAViT sample world, {split}", "world_version": WORLD_VERSION},
-        "images": [image for image, _ in done],
-        "annotations": annotations,
-        "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES, start=1)],
-    }, separators=(",", ":")))
+    temporary.write_text(
+        json.dumps(
+            {
+                "info": {"description": f"BAViT sample world, {split}", "world_version": WORLD_VERSION},
+                "images": [image for image, _ in done],
+                "annotations": annotations,
+                "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES, start=1)],
+            },
+            separators=(",", ":"),
+        )
+    )
     os.replace(temporary, target)
     return target
 

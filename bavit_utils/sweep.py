@@ -1,4 +1,4 @@
-"""Thresholds against detections (Table 2): BAViT's maps once, the detector once per threshold, rows that can be stored."""
+"""Thresholds against detections (Table 2): BAViT's maps once, the detector once per threshold, rows to store."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +20,18 @@ from .yolos import PrunedYolos, predict
 
 
 def sweep(
-    profile: Profile, records: list[Record], images: Sequence[np.ndarray], maps: Tensor, detector: PrunedYolos,
-    sparsities: Sequence[float] = PAPER_SPARSITIES, fill_steps: int = 0, resize: str = "nearest",
-    labels: Tensor | None = None, folder: Path | None = None, bavit: str = "bavit-small", dense: list[dict] | None = None,
+    profile: Profile,
+    records: list[Record],
+    images: Sequence[np.ndarray],
+    maps: Tensor,
+    detector: PrunedYolos,
+    sparsities: Sequence[float] = PAPER_SPARSITIES,
+    fill_steps: int = 0,
+    resize: str = "nearest",
+    labels: Tensor | None = None,
+    folder: Path | None = None,
+    bavit: str = "bavit-small",
+    dense: list[dict] | None = None,
 ) -> list[dict]:
     """One row for each wanted sparsity, in Table 2's columns: detections, tokens and multiply-adds at its threshold.
 
@@ -40,16 +49,29 @@ def sweep(
         keep = detector_keep(maps, threshold, profile.detector_grid, fill_steps, resize)
         found = detections(detector, images, keep, folder, f"sparsity-{wanted}")
         evaluation = DetectionEvaluation(records, found)
-        rows.append({
-            "bavit": bavit, "fill_steps": fill_steps, "resize": resize, "sparsity": wanted, "threshold": threshold,
-            **evaluation.average_precision(), **bootstrap_ap(evaluation), **paired_difference(evaluation, reference),
-            **_costs(profile, keep, bavit), "fg_recall": _recall(keep, labels), "n_images": len(records),
-        })
+        rows.append(
+            {
+                "bavit": bavit,
+                "fill_steps": fill_steps,
+                "resize": resize,
+                "sparsity": wanted,
+                "threshold": threshold,
+                **evaluation.average_precision(),
+                **bootstrap_ap(evaluation),
+                **paired_difference(evaluation, reference),
+                **_costs(profile, keep, bavit),
+                "fg_recall": _recall(keep, labels),
+                "n_images": len(records),
+            }
+        )
     return rows
 
 
 def detections(
-    detector: PrunedYolos, images: Sequence[np.ndarray], keep: Tensor | None = None, folder: Path | None = None,
+    detector: PrunedYolos,
+    images: Sequence[np.ndarray],
+    keep: Tensor | None = None,
+    folder: Path | None = None,
     name: str = "dense",
 ) -> list[dict[str, Tensor]]:
     """`predict`, kept in `folder` under `name`: read from there if a former call left it."""
@@ -59,7 +81,9 @@ def detections(
         return [dict(zip(stored, values)) for values in zip(*stored.values())]
     found = predict(detector, images, keep)
     if path:
-        save_weights(path, {key: torch.stack([f[key] for f in found]) for key in found[0]}, {"model": "detections"}, half=False)
+        save_weights(
+            path, {key: torch.stack([f[key] for f in found]) for key in found[0]}, {"model": "detections"}, half=False
+        )
     return found
 
 

@@ -1,18 +1,20 @@
 """The two training loops, on accelerate: BAViT (section 3.4) and the detector it prunes (section 4.2).
 
-A training lives in a folder: `state.safetensors` (weights, optimiser, position; written whole or not at all), `log.csv`, and at the
-end `model.safetensors`. The same command goes on where an interrupted one stopped: every random choice is a function of the seed and
+A training lives in a folder: `state.safetensors` (weights, optimiser, position; written whole or not at all) and
+`log.csv`. The same command goes on where an interrupted one stopped: every random choice is a function of the seed and
 the step (see `training_data.py`).
 """
 
 import csv
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
@@ -48,9 +50,15 @@ class _State:
         self.path, self.model, self.optimizer, self.identity = path, model, optimizer, identity
 
     def save(self, step: int) -> None:
-        moments = {f"optimizer.{i}.{key}": value for i, slots in self.optimizer.state_dict()["state"].items() for key, value in slots.items()}
+        moments = {
+            f"optimizer.{i}.{key}": value
+            for i, slots in self.optimizer.state_dict()["state"].items()
+            for key, value in slots.items()
+        }
         weights = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        save_weights(self.path, weights | moments, {"model": "training", "step": step, "identity": self.identity}, half=False)
+        save_weights(
+            self.path, weights | moments, {"model": "training", "step": step, "identity": self.identity}, half=False
+        )
 
     def load(self) -> int:
         """Take up the stored state, if there is one; returns the step to go on with."""
@@ -58,7 +66,9 @@ class _State:
             return 0
         stored, metadata = read_weights(self.path, "training")
         if metadata["identity"] != json.loads(json.dumps(self.identity)):
-            raise ValueError(f"{self.path} belongs to another training ({metadata['identity']}): remove its folder, or choose another one")
+            raise ValueError(
+                f"{self.path} belongs to another training ({metadata['identity']}): remove its folder, or choose another"
+            )
         self.model.load_state_dict({k.removeprefix("model."): v for k, v in stored.items() if k.startswith("model.")})
         state = self.optimizer.state_dict()
         for key, value in stored.items():
@@ -75,7 +85,9 @@ class _Log:
     columns = ("step", "epoch", "loss", "lr", "seconds", "metric")
 
     def __init__(self, path: Path, step: int):
-        rows = [row for row in csv.DictReader(path.open()) if int(row["step"]) <= step] if path.exists() and step else []
+        rows = (
+            [row for row in csv.DictReader(path.open()) if int(row["step"]) <= step] if path.exists() and step else []
+        )
         self.seconds = float(rows[-1]["seconds"]) if rows else 0.0
         self.started = time.perf_counter()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,20 +106,32 @@ class _Log:
 
 
 def fit(
-    model: nn.Module, data: Pictures, loss_of: Callable[[nn.Module, Tensor, object], Tensor], recipe: Recipe, folder: Path, seed: int = 0,
-    evaluate: Callable[[nn.Module], float] | None = None, collate=default_collate, clip: float = 1.0, workers: int = 0, max_steps: int | None = None,
+    model: nn.Module,
+    data: Pictures,
+    loss_of: Callable[[nn.Module, Tensor, object], Tensor],
+    recipe: Recipe,
+    folder: Path,
+    seed: int = 0,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    collate=default_collate,
+    clip: float = 1.0,
+    identity: dict | None = None,
+    max_steps: int | None = None,
 ) -> nn.Module:
     """Train `model` in place by AdamW and return it, in evaluation mode on the CPU.
 
-    `loss_of(model, pixels, targets)` gives the loss of a batch, `evaluate(model)` one number after each epoch, for the log.
-    `max_steps` stops early, with the state saved. Raises FloatingPointError, naming the step, for a loss that isn't finite; the last
-    state stays. An interruption (Ctrl-C) saves the state before it goes on up.
+    `loss_of(model, pixels, targets)` gives a batch's loss, `evaluate(model)` a number for the log after each epoch.
+    `identity` says what is trained besides the recipe: a folder's state is taken up only by the same training, else
+    ValueError. `max_steps` stops early, with the state saved. Raises FloatingPointError, naming the step, for a loss or
+    gradient that isn't finite; the last state stays. An interruption (Ctrl-C) saves the state before it goes on up.
     """
-    accelerator = Accelerator(mixed_precision=recipe.mixed_precision, dataloader_config=DataLoaderConfiguration(split_batches=True))
+    accelerator = Accelerator(dataloader_config=DataLoaderConfiguration(split_batches=True))
     visits = Visits(len(data), recipe.batch_size, seed)
+    workers = 0 if data.kept is not None else os.cpu_count()  # decoding at every visit is what takes long
     loader = DataLoader(data, batch_sampler=visits, collate_fn=collate, num_workers=workers)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-    state = _State(folder / "state.safetensors", model, optimizer, {**asdict(recipe), "seed": seed, "pictures": len(data)})
+    identity = {**asdict(recipe), **(identity or {}), "seed": seed, "pictures": len(data), "img_size": data.img_size}
+    state = _State(folder / "state.safetensors", model, optimizer, identity)
     step = state.load()
     wrapped, prepared, loader = accelerator.prepare(model, optimizer, loader)
     total = recipe.epochs * len(visits)
@@ -122,19 +146,27 @@ def fit(
             for pixels, targets in loader:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(recipe, step, len(visits))
-                loss = loss_of(wrapped, pixels, targets)
-                if not torch.isfinite(loss.detach()):
-                    raise FloatingPointError(
-                        f"the loss is {loss.item()} at step {step}: lower the learning rate and remove {state.path.parent}, "
-                        "or go on from the last good state there")
+                # Not accelerate's own mixed precision, which is fixed for all trainings of a process.
+                with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=recipe.mixed_precision == "bf16"):
+                    loss = loss_of(wrapped, pixels, targets)
                 prepared.zero_grad()
                 accelerator.backward(loss)
-                accelerator.clip_grad_norm_(model.parameters(), clip)
+                norm = accelerator.clip_grad_norm_(model.parameters(), clip)
+                if not torch.isfinite(loss.detach() + norm):
+                    raise FloatingPointError(
+                        f"the loss is {loss.item()}, its gradient {norm.item()} at step {step}: lower the rate and remove "
+                        f"{state.path.parent}, or go on from the last good state there"
+                    )
                 prepared.step()
                 step += 1
                 progress.update()
                 if log and step % LOG_STEPS == 0:
-                    log.write(step=step, epoch=visits.epoch, loss=f"{loss.item():.5f}", lr=f"{optimizer.param_groups[0]['lr']:.3g}")
+                    log.write(
+                        step=step,
+                        epoch=visits.epoch,
+                        loss=f"{loss.item():.5f}",
+                        lr=f"{optimizer.param_groups[0]['lr']:.3g}",
+                    )
                     progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
                 if log and time.perf_counter() - saved > SAVE_SECONDS:
                     state.save(step)
@@ -157,7 +189,7 @@ def fit(
 
 
 def split_records(records: list[Record], dev: int) -> tuple[list[Record], list[Record]]:
-    """A training list without its last `dev` pictures, and these: choices are made on them, never on the held-out split."""
+    """A training list without its last `dev` pictures, and these: choices are made on them, not on held-out ones."""
     return (records[:-dev], records[-dev:]) if dev else (records, [])
 
 
@@ -166,12 +198,20 @@ def _dev_count(records: list[Record]) -> int:
 
 
 def train_bavit(
-    profile: Profile, model: str = "bavit-small", dataset: str | None = None, rule: str | None = None, seed: int = 0,
-    recipe: Recipe | None = None, folder: Path | None = None, limit: int | None = None, max_steps: int | None = None,
+    profile: Profile,
+    model: str = "bavit-small",
+    dataset: str | None = None,
+    rule: str | None = None,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    folder: Path | None = None,
+    limit: int | None = None,
+    max_steps: int | None = None,
 ) -> tuple[nn.Module, Path]:
-    """Train `bavit-small` or `bavit-large` by Eq. 3 on a data set's training split (section 3.4); returns it and its folder.
+    """Train `bavit-small` or `bavit-large` by Eq. 3 on a training split (section 3.4); returns it and its folder.
 
-    Data set and rule default to the profile's. After each epoch the token accuracy on the last pictures of the training list is logged.
+    Data set and rule default to the profile's. After each epoch the token accuracy on the last pictures of the training
+    list is logged.
     """
     dataset, rule, recipe = dataset or profile.bavit_data, rule or profile.bavit_rule, recipe or profile.bavit_recipe
     folder = folder or RUNS / f"{model}-{dataset}-{rule}-seed{seed}"
@@ -180,19 +220,27 @@ def train_bavit(
     torch.manual_seed(seed)
     bavit = create_bavit(DEPTHS[model], profile.bavit_img_size)
     data = TokenPictures(train, profile.bavit_img_size, profile.bavit_grid, rule, seed)
-    images, labels = [r.image() for r in dev], torch.stack([torch.as_tensor(labels_for(r, profile.bavit_grid, rule)) for r in dev])
+    images, labels = [r.image() for r in dev], [labels_for(record, profile.bavit_grid, rule) for record in dev]
 
     def evaluate(bavit: nn.Module) -> float:
-        return token_metrics(foreground_maps(bavit, images), labels, n_boot=10)["accuracy"]
+        return token_metrics(foreground_maps(bavit, images), np.stack(labels), n_boot=10)["accuracy"]
 
     def loss_of(bavit: nn.Module, pixels: Tensor, targets: Tensor) -> Tensor:
         return accumulative_cross_entropy(bavit(pixels), targets)
 
-    return fit(bavit, data, loss_of, recipe, folder, seed, evaluate, max_steps=max_steps), folder
+    identity = {"model": model, "dataset": dataset, "rule": rule}
+    trained = fit(
+        bavit, data, loss_of, recipe, folder, seed, evaluate if dev else None, identity=identity, max_steps=max_steps
+    )
+    return trained, folder
 
 
 def train_yolos(
-    profile: Profile, seed: int = 0, recipe: Recipe | None = None, folder: Path | None = None, limit: int | None = None,
+    profile: Profile,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    folder: Path | None = None,
+    limit: int | None = None,
     max_steps: int | None = None,
 ) -> tuple[nn.Module, Path]:
     """Train the profile's YOLOS from the ImageNet blocks by transformers' Hungarian loss; returns it and its folder.
@@ -216,5 +264,17 @@ def train_yolos(
     def loss_of(detector: nn.Module, pixels: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
         return detector(pixels, labels=targets).loss
 
-    trained = fit(detector, data, loss_of, recipe, folder, seed, evaluate, collate_detection, clip=0.1, max_steps=max_steps)
+    trained = fit(
+        detector,
+        data,
+        loss_of,
+        recipe,
+        folder,
+        seed,
+        evaluate if dev else None,
+        collate_detection,
+        clip=0.1,
+        identity={"model": "yolos", "dataset": profile.detector_data},
+        max_steps=max_steps,
+    )
     return trained.detector, folder

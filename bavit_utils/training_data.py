@@ -1,7 +1,7 @@
 """What the training loops read: pictures decoded once, warped once, and changed a little at every visit.
 
-Every random choice is a function of the seed and of the visit's number alone. A training therefore goes on after an interruption as
-if there had been none, and several processes see together what one would.
+Every random choice is a function of the seed and of the visit's number alone. A training therefore goes on after an
+interruption as if there had been none, and several processes see together what one would.
 """
 
 from collections.abc import Iterator
@@ -82,7 +82,9 @@ class TokenPictures(Pictures):
 
     def __init__(self, records: list[Record], img_size: int, grid: tuple[int, int], rule: str, seed: int = 0):
         super().__init__(records, img_size, seed)
-        self.labels = np.stack([labels_for(record, grid, rule) for record in tqdm(records, desc="labelling", unit="picture")])
+        self.labels = np.stack(
+            [labels_for(record, grid, rule) for record in tqdm(records, desc="labelling", unit="picture")]
+        )
 
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, Tensor]:
         index, visit = item
@@ -98,8 +100,8 @@ class DetectionPictures(Pictures):
 
     With a `recipe`, its first epochs are warped to its small size.
 
-    An item is (pixels float32 [3, S, S], {"class_labels" int64 [n], "boxes" float32 [n, 4] cxcywh in 0 to 1}). Crowds and
-    difficult objects are no targets. A box of which a crop leaves less than two fifths is dropped.
+    An item is (pixels float32 [3, S, S], {"class_labels" int64 [n], "boxes" float32 [n, 4] cxcywh in 0 to 1}). Crowds
+    and difficult objects are no targets. A box of which a crop leaves less than two fifths is dropped.
     """
 
     smallest_crop = 0.6  # of a side
@@ -139,7 +141,8 @@ class DetectionPictures(Pictures):
         visible = np.prod(inside[:, 2:] - inside[:, :2], axis=1) / np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
         seen = visible >= self.least_visible
         cropped = Image.fromarray(picture).resize(
-            (size, size), Image.Resampling.BILINEAR, box=tuple(float(x) for x in window * self.img_size))
+            (size, size), Image.Resampling.BILINEAR, box=tuple(float(x) for x in window * self.img_size)
+        )
         return np.asarray(cropped), ((inside - np.tile(corner, 2)) / np.tile(side, 2))[seen], labels[seen]
 
 

@@ -51,8 +51,10 @@ def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict]:
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is damaged, or no checkpoint of ours ({error}): restore or train it anew") from error
     if metadata.get("model") != kind:
-        raise ValueError(f"{path} holds {metadata.get('model') or 'unnamed weights'}, not a {kind} checkpoint: "
-                         "give the path of one of that kind")
+        raise ValueError(
+            f"{path} holds {metadata.get('model') or 'unnamed weights'}, not a {kind} checkpoint: "
+            "give the path of one of that kind"
+        )
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}, metadata
 
 
@@ -75,11 +77,18 @@ def imagenet_blocks() -> dict[str, Tensor] | None:
     path = next(iter(sorted(folder.glob("vit_tiny_patch16_224*.safetensors"))), None)
     try:
         path = path or pooch.retrieve(
-            f"https://huggingface.co/timm/{IMAGENET_NAME}/resolve/main/model.safetensors", known_hash=None,
-            fname=f"{IMAGENET_NAME}.safetensors", path=folder, downloader=pooch.HTTPDownloader(timeout=10))
+            f"https://huggingface.co/timm/{IMAGENET_NAME}/resolve/main/model.safetensors",
+            known_hash=None,
+            fname=f"{IMAGENET_NAME}.safetensors",
+            path=folder,
+            downloader=pooch.HTTPDownloader(timeout=10),
+        )
     except OSError:  # offline
-        warnings.warn("no ImageNet ViT-tiny weights at hand, so the blocks start from random values: put "
-                      f"{IMAGENET_NAME}.safetensors into {folder}, or go online once", stacklevel=3)
+        warnings.warn(
+            "no ImageNet ViT-tiny weights at hand, so the blocks start from random values: put "
+            f"{IMAGENET_NAME}.safetensors into {folder}, or go online once",
+            stacklevel=3,
+        )
         return None
     try:
         return {name: tensor.float() for name, tensor in load_file(path).items()}

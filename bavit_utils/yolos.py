@@ -41,10 +41,17 @@ def create_yolos(profile: Profile, pretrained: bool = True) -> YolosForObjectDet
     """
     names = class_names(profile.detector_data)
     config = YolosConfig(
-        hidden_size=192, num_attention_heads=3, intermediate_size=768, num_hidden_layers=profile.detector_depth,
-        num_detection_tokens=profile.num_detection_tokens, image_size=[profile.detector_img_size] * 2,
-        patch_size=PATCH_SIZE, layer_norm_eps=1e-6, use_mid_position_embeddings=False,
-        id2label=dict(enumerate(names)), label2id={name: index for index, name in enumerate(names)},
+        hidden_size=192,
+        num_attention_heads=3,
+        intermediate_size=768,
+        num_hidden_layers=profile.detector_depth,
+        num_detection_tokens=profile.num_detection_tokens,
+        image_size=[profile.detector_img_size] * 2,
+        patch_size=PATCH_SIZE,
+        layer_norm_eps=1e-6,
+        use_mid_position_embeddings=False,
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
         normalise="bavit",
     )
     detector = YolosForObjectDetection(config)
@@ -77,17 +84,22 @@ def _start_from_imagenet(detector: YolosForObjectDetection, weights: dict[str, T
                 state[f"{layer}.{target}.{kind}"] = weights[f"blocks.{i}.{source}.{kind}"]
     grid = [side // config.patch_size for side in config.image_size]
     positions = resample_abs_pos_embed(weights["pos_embed"], grid, num_prefix_tokens=1)
-    learned = detector.vit.embeddings.position_embeddings.data[:, -config.num_detection_tokens:]
+    learned = detector.vit.embeddings.position_embeddings.data[:, -config.num_detection_tokens :]
     state["embeddings.position_embeddings"] = torch.cat([positions, learned], dim=1)
     missing = detector.vit.load_state_dict(state, strict=False)
     assert missing.missing_keys == ["embeddings.detection_tokens"] and not missing.unexpected_keys, missing
 
 
-def save_yolos(detector: YolosForObjectDetection, path: str | Path, half: bool = True,
-               metadata: dict | None = None) -> Path:
+def save_yolos(
+    detector: YolosForObjectDetection, path: str | Path, half: bool = True, metadata: dict | None = None
+) -> Path:
     """Saves a detector as one safetensors file with its configuration; `metadata` (JSON values) goes along."""
-    return save_weights(path, detector.state_dict(),
-                        {**(metadata or {}), "model": "yolos", "config": detector.config.to_diff_dict()}, half)
+    return save_weights(
+        path,
+        detector.state_dict(),
+        {**(metadata or {}), "model": "yolos", "config": detector.config.to_diff_dict()},
+        half,
+    )
 
 
 def load_yolos(path: str | Path) -> YolosForObjectDetection:
@@ -159,8 +171,10 @@ class PrunedYolos(nn.Module):
         if keep is None:
             keep = torch.ones(len(pixel_values), *grid, dtype=torch.bool, device=pixel_values.device)
         if keep.shape != (len(pixel_values), *grid) or keep.dtype != torch.bool:
-            raise ValueError(f"keep is a boolean {[len(pixel_values), *grid]} for these pictures, "
-                             f"not {keep.dtype} {list(keep.shape)}: bring it to the grid with pruning.resize_grid")
+            raise ValueError(
+                f"keep is a boolean {[len(pixel_values), *grid]} for these pictures, "
+                f"not {keep.dtype} {list(keep.shape)}: bring it to the grid with pruning.resize_grid"
+            )
         if not 0 <= after_layers <= len(layers):
             raise ValueError(f"after_layers is 0 to {len(layers)} for this detector, not {after_layers}")
 
@@ -175,13 +189,14 @@ class PrunedYolos(nn.Module):
 
         loss = loss_dict = None
         with torch.autocast(hidden.device.type, enabled=False):  # bf16 would round boxes to whole pixels
-            queries = hidden[:, -config.num_detection_tokens:].to(self.detector.vit.embeddings.cls_token.dtype)
+            queries = hidden[:, -config.num_detection_tokens :].to(self.detector.vit.embeddings.cls_token.dtype)
             logits = self.detector.class_labels_classifier(queries)
             boxes = self.detector.bbox_predictor(queries).sigmoid()
             if labels is not None:
                 loss, loss_dict, _ = self.detector.loss_function(logits, labels, logits.device, boxes, config)
         return YolosObjectDetectionOutput(
-            loss=loss, loss_dict=loss_dict, logits=logits, pred_boxes=boxes, last_hidden_state=hidden)
+            loss=loss, loss_dict=loss_dict, logits=logits, pred_boxes=boxes, last_hidden_state=hidden
+        )
 
     def _gather(self, x: Tensor, keep: Tensor):
         """`gather_tokens` of `[B, 1 + N + D, C]`; class and detection tokens are always kept. Lengths as a list."""
@@ -194,8 +209,14 @@ class PrunedYolos(nn.Module):
         embeddings, config = self.detector.vit.embeddings, self.detector.config
         count, size = config.num_detection_tokens, config.patch_size
         learned = self._position_table(pixel_values.shape[-2:])
-        learned = torch.cat([learned[:, :1] + embeddings.cls_token, learned[:, 1:-count],
-                             learned[:, -count:] + embeddings.detection_tokens], dim=1)
+        learned = torch.cat(
+            [
+                learned[:, :1] + embeddings.cls_token,
+                learned[:, 1:-count],
+                learned[:, -count:] + embeddings.detection_tokens,
+            ],
+            dim=1,
+        )
         x, lengths, restore = self._gather(learned.expand(len(keep), -1, -1), keep)
 
         patches = pixel_values.unfold(2, size, size).unfold(3, size, size).permute(0, 2, 3, 1, 4, 5)
@@ -264,7 +285,10 @@ def detect(output: YolosObjectDetectionOutput, sizes: list[tuple[int, int]]) -> 
 
 @torch.inference_mode()
 def predict(
-    pruned: PrunedYolos, images: Sequence[np.ndarray], keep: Tensor | None = None, batch_size: int = 16,
+    pruned: PrunedYolos,
+    images: Sequence[np.ndarray],
+    keep: Tensor | None = None,
+    batch_size: int = 16,
     after_layers: int = 0,
 ) -> list[dict[str, Tensor]]:
     """Detections of decoded pictures (uint8 [H, W, 3], any sizes), as of `detect`, in their own pixels.

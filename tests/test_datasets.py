@@ -138,7 +138,7 @@ def test_voc_errors_name_file_and_remedy(voc):
     with _raises("{} is malformed", str(path)):
         load_records("voc2012", "val")
     path.unlink()
-    with _raises("{} can't be read .*bavit download", str(path)):
+    with _raises("{} can't be read .*as README.md shows", str(path)):
         load_records("voc2012", "val")
     (voc / "JPEGImages" / "a.jpg").unlink()
     with _raises(r"JPEGImages.a\.jpg is missing: fetch"):
@@ -160,7 +160,7 @@ def test_voc_masks_that_are_missing_or_wrong(voc):
 @pytest.mark.parametrize(("dataset", "split"), [("voc2007", "train"), ("voc2012", "val"), ("coco", "train")])
 def test_a_missing_data_root_says_what_to_do(tmp_path, monkeypatch, dataset, split):
     monkeypatch.setenv("BAVIT_DATA_DIR", str(tmp_path / "nowhere"))
-    with _raises("nowhere.* can't be read .*set BAVIT_DATA_DIR .*or run `bavit download`"):
+    with _raises("nowhere.* can't be read .*set BAVIT_DATA_DIR .*as README.md shows"):
         load_records(dataset, split)
 
 
@@ -193,13 +193,13 @@ def test_coco_classes_are_the_official_eighty():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c["annotations"][0].update(category_id=12), "annotation 1 is of the unknown class 12; .*bavit"),
+        (lambda c: c["annotations"][0].update(category_id=12), "annotation 1 is of the unknown class 12; .*README"),
         (lambda c: c["categories"][0].update(name="unicorn"), "unknown class 'unicorn'; correct it to one of person"),
         (lambda c: c["annotations"][1].update(bbox=[5, 5, 0, 9]), "annotation 2 has no area"),
         (lambda c: c["annotations"][1].update(bbox=[50, 5, 4, 9]), "annotation 2 lies outside its picture"),
         (lambda c: c["annotations"][1].update(bbox=[5, 5, 4]), "is malformed"),
         (lambda c: c["annotations"][1].update(image_id=8), "is malformed .KeyError.8"),
-        (lambda c: c.pop("categories"), "is malformed .KeyError.'categories'.*bavit download"),
+        (lambda c: c.pop("categories"), "is malformed .KeyError.'categories'.*as README.md shows"),
     ],
 )
 def test_coco_errors_name_file_and_remedy(coco, change, message):
@@ -211,7 +211,7 @@ def test_coco_errors_name_file_and_remedy(coco, change, message):
 def test_coco_file_that_is_no_json(coco):
     path = coco()
     path.write_text(path.read_text()[:-9])
-    with _raises("{} is malformed .*bavit download", str(path)):
+    with _raises("{} is malformed .*as README.md shows", str(path)):
         load_records("coco", "val")
 
 

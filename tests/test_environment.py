@@ -1,8 +1,11 @@
 """pyproject.toml, requirements.lock and environment.yml name the same libraries, in versions that agree."""
 
+import ast
 import re
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -15,9 +18,12 @@ from bavit_utils.config import REPO
 # pip's name: conda-forge's, where they differ.
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 NOT_OURS = {"python", "pip"}  # what conda has to be told and pip brings along
-PYTHON = {"python_version": "3.11", "python_full_version": "3.11.9", "sys_platform": "linux", "platform_machine": "x86_64"}
+PYTHON = {
+    "python_version": "3.11", "python_full_version": "3.11.9", "sys_platform": "linux", "platform_machine": "x86_64",
+}
 INDEX_ADDRESS = re.compile(
-    r"--(extra-)?index-url[ =]+\S|--find-links|--trusted-host|https?://[^\s\"']*(pypi\.|pythonhosted|anaconda\.org|/simple\b|/whl\b)")
+    r"--(extra-)?index-url[ =]+\S|--find-links|--trusted-host"
+    r"|https?://[^\s\"']*(pypi\.|pythonhosted|anaconda\.org|/simple\b|/whl\b)")
 
 
 def direct_requirements() -> dict[str, Requirement]:
@@ -51,7 +57,8 @@ def test_conda_and_pip_name_the_same_libraries():
 def test_every_conda_line_is_pinned_and_has_its_reason():
     for name, version, reason in conda_lines():
         assert reason, f"environment.yml doesn't say what {name} is for"
-        assert name == "pip" or version and version.count(".") == 1, f"environment.yml doesn't pin {name} to a minor version"
+        pinned = version and version.count(".") == 1
+        assert pinned or name == "pip", f"environment.yml doesn't pin {name} to a minor version"
 
 
 def test_conda_takes_nothing_but_this_package_from_pip():
@@ -67,7 +74,8 @@ def test_lock_holds_every_direct_dependency_within_its_bounds():
         assert versions, f"requirements.lock lacks {name}: resolve it anew"
         for specifier in versions:
             (exact,) = specifier
-            assert exact.operator == "==" and requirement.specifier.contains(exact.version), f"{name} {exact} against {requirement}"
+            assert exact.operator == "==", name
+            assert requirement.specifier.contains(exact.version), f"{name} {exact} against {requirement}"
 
 
 def test_conda_pins_are_the_locks_versions():
@@ -94,9 +102,24 @@ def test_every_locked_package_has_a_version_and_hashes():
         assert hashes and all(re.fullmatch(r"sha256:[0-9a-f]{64}", h) for h in hashes), f"{pin.name} has no sha256 hash"
 
 
+def test_what_the_code_imports_is_a_direct_dependency():
+    """Or comes along with one that needs it itself."""
+    direct, distributions = direct_requirements(), packages_distributions()
+    brought = [Requirement(line) for name in direct for line in requires(name) or ()]
+    along = {canonicalize_name(r.name) for r in brought if "extra" not in str(r.marker)}
+    for path in [*REPO.glob("bavit_utils/*.py"), *REPO.glob("tests/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else \
+                [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for module in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"bavit_utils"}:
+                owners = {canonicalize_name(name) for name in distributions.get(module, [module])}
+                assert owners & (direct.keys() | along), f"{path.name} imports {module}: add it to pyproject.toml"
+
+
 def test_no_index_address_is_stored():
     assert INDEX_ADDRESS.search("https://example.org/simple")
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPO, capture_output=True)
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=REPO, capture_output=True)
     if listed.returncode:
         pytest.skip("needs git to tell which files are the repository's")
     paths = [REPO / name for name in listed.stdout.decode().split("\0") if name]

@@ -54,6 +54,16 @@ def test_the_same_figure_gives_the_same_bytes(folder):
     assert not Image.open(first).text
 
 
+def test_saving_leaves_the_layout_as_it_was(folder):
+    fig = plt.figure(layout="none")
+    fig.add_axes((0, 0, 1, 1))
+    save_figure(fig, "free", SAMPLE)
+    assert fig.get_layout_engine() is None
+    constrained = line()
+    save_figure(constrained, "constrained", SAMPLE)
+    assert constrained.get_layout_engine() is not None
+
+
 def test_a_figure_that_looks_the_same_is_left_untouched(folder):
     path = save_figure(line(), "line", SAMPLE)
     pixels = np.array(Image.open(path).convert("RGB"))
@@ -177,13 +187,14 @@ def test_figure2_has_three_rows_and_shades_the_objects(image):
 
 def test_figure4_tells_the_sparsity(image):
     fig = figures.figure4([image], [np.array([[True, False], [False, False]])])
-    assert fig.axes[1].get_title() == "75% sparsity"
+    assert fig.axes[1].texts[0].get_text() == "75% sparsity"
 
 
 def test_compare_grids_counts_foreground_only(image):
     grid = np.array([[1, 0], [-100, 0]])
     fig = figures.compare_grids([image], {"mask": [grid], "box": [grid == 0]}, boxes=[np.array([[1, 2, 30, 40]])])
-    assert [ax.get_title() for ax in fig.axes] == ["", "mask: 25% FG", "box: 50% FG"]
+    assert [ax.get_title() for ax in fig.axes] == ["", "25% FG", "50% FG"]
+    assert [ax.texts[0].get_text() for ax in fig.axes[1:]] == ["mask", "box"]
     assert fig.axes[0].patches[0].get_bbox().bounds == (1, 2, 29, 38)
 
 

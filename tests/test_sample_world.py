@@ -11,7 +11,9 @@ from pycocotools.coco import COCO
 
 from bavit_utils import sample_world
 from bavit_utils.config import SAMPLE_DIR
-from bavit_utils.sample_world import CLASSES, OBJECT_COUNTS, SIZES, SPLITS, Scene, ensure_val_split, make_scene, write_split
+from bavit_utils.sample_world import (
+    CLASSES, OBJECT_COUNTS, SIZES, SPLITS, Scene, ensure_val_split, make_scene, write_split,
+)
 
 # Of pixels, masks and labels, by seed and size; another digest means another world, on which no checkpoint was trained.
 SCENES = {
@@ -75,7 +77,7 @@ def test_masks_are_disjoint_and_fill_their_boxes(scenes):
 
 
 def test_objects_stand_out_from_what_was_there(scenes):
-    """The pixels of a mask aren't those of its surroundings: most masks differ from the ring around them in mean colour."""
+    """Most masks differ in mean colour from what is around them."""
     apart = []
     for scene in scenes:
         for mask, (x1, y1, x2, y2) in zip(scene.masks, scene.boxes.astype(int)):
@@ -101,7 +103,8 @@ def test_bundle_is_frozen():
 
 def test_bundle_is_large_enough_and_small_enough(bundle):
     assert len(bundle["images"]) == SPLITS["val"][0] >= 128
-    assert sorted(image["file_name"] for image in bundle["images"]) == sorted(path.name for path in (SAMPLE_DIR / "val").iterdir())
+    there = sorted(path.name for path in (SAMPLE_DIR / "val").iterdir())
+    assert sorted(image["file_name"] for image in bundle["images"]) == there
     assert sum(path.stat().st_size for path in SAMPLE_DIR.rglob("*") if path.is_file()) <= 4e6
 
 

@@ -1,4 +1,4 @@
-"""What the training loops read: the order of visits, and that labels stay on their objects through every change of a picture."""
+"""What the training loops read: the order of visits, and labels that stay on their objects."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from bavit_utils import training_data
+from bavit_utils.config import Recipe
 from bavit_utils.datasets import Record
 from bavit_utils.training_data import DetectionPictures, TokenPictures, Visits, collate_detection
 
@@ -24,7 +25,8 @@ def make_record(folder, boxes, channels, size=(SIDE, SIDE), difficult=(), crowd=
     n, boxes = len(boxes), np.array(boxes, dtype=np.float32).reshape(-1, 4)
     flags = [np.isin(np.arange(n), which) for which in (difficult, crowd)]
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return Record("coco", "train", path.stem, path, path, size, boxes, np.array(channels, dtype=np.int64), *flags, areas)
+    labels = np.array(channels, dtype=np.int64)
+    return Record("coco", "train", path.stem, path, path, size, boxes, labels, *flags, areas)
 
 
 @pytest.fixture
@@ -44,9 +46,9 @@ def bounds(where: np.ndarray) -> np.ndarray:
     return np.array([cols.min(), rows.min(), cols.max() + 1, rows.max() + 1])
 
 
-def xyxy(boxes: torch.Tensor) -> np.ndarray:
+def xyxy(boxes: torch.Tensor, side: int = SIDE) -> np.ndarray:
     centres, sides = boxes.numpy()[:, :2], boxes.numpy()[:, 2:]
-    return SIDE * np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
+    return side * np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
 
 
 # ---- the order of visits
@@ -122,6 +124,17 @@ def test_flips_and_crops_keep_boxes_on_their_objects(record):
         places |= {tuple(box.round()) for box in boxes}
         complete += len(boxes) == 2
     assert len(places) > 30 and complete > 20  # it did move, and it did see both
+
+
+def test_the_first_epochs_are_small_where_the_recipe_says_so(record):
+    recipe = Recipe(epochs=5, batch_size=1, lr=1.0, small_epochs=2, small_img_size=96)
+    data = DetectionPictures([record] * 10, SIDE, recipe=recipe)
+    for visit in range(40):
+        pixels, target = data[visit % 10, visit]
+        side = 96 if visit < 20 else SIDE
+        assert pixels.shape == (3, side, side)
+        for channel, box in zip(target["class_labels"].tolist(), xyxy(target["boxes"], side)):
+            np.testing.assert_allclose(bounds(bright(pixels, channel)), box, atol=1.6)
 
 
 def test_both_flips_of_the_whole_picture_occur(record):

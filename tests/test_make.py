@@ -1,0 +1,30 @@
+"""The make targets: that they exist, and that a set-up is made once."""
+
+import subprocess
+
+import pytest
+
+from bavit_utils.config import REPO
+
+TARGETS = ("reproduce", "test", "test-slow", "notebooks", "lab")
+
+
+def dry_run(*words: str) -> str:
+    return subprocess.run(["make", "--dry-run", *words], cwd=REPO, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_sets_up_first(target, tmp_path):
+    commands = dry_run(target, f"VENV={tmp_path / 'venv'}")
+    assert "-m venv" in commands and "--require-hashes -r requirements.lock" in commands
+    assert commands.index("-m venv") < commands.rindex(str(tmp_path / "venv"))
+
+
+def test_a_second_call_installs_nothing(tmp_path):
+    (tmp_path / ".ready").touch()
+    commands = dry_run("reproduce", f"VENV={tmp_path}", "--old-file=requirements.lock", "--old-file=pyproject.toml")
+    assert "pip" not in commands and "notebooks --profile sample" in commands
+
+
+def test_the_profile_is_passed_on():
+    assert "notebooks --profile voc" in dry_run("reproduce", "PROFILE=voc")

@@ -1,0 +1,81 @@
+"""The sweep: its rows, what it computes once, and going on after an interruption."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bavit_utils import sweep as module
+from bavit_utils.config import get_profile
+from bavit_utils.cost import multiply_adds, token_table
+from bavit_utils.datasets import load_records
+from bavit_utils.pruning import detector_keep
+from bavit_utils.sweep import detections, sweep
+from bavit_utils.yolos import PrunedYolos, create_yolos
+
+TINY = replace(get_profile("sample"), detector_img_size=64, detector_depth=2, num_detection_tokens=4)
+SPARSITIES = (0.5, 0.25, 0.0)
+
+
+@pytest.fixture(scope="module")
+def world():
+    torch.manual_seed(0)
+    records = load_records("sample", "val", 8)
+    detector = PrunedYolos(create_yolos(TINY, pretrained=False)).eval()
+    maps = torch.rand(8, 12, 12)
+    return {
+        "profile": TINY,
+        "records": records,
+        "images": [r.image() for r in records],
+        "maps": maps,
+        "detector": detector,
+    }
+
+
+def test_rows_have_table_2s_columns_and_add_up(world):
+    labels = torch.randint(0, 2, (8, 4, 4))
+    rows = sweep(**world, sparsities=SPARSITIES, labels=labels)
+    assert [row["sparsity"] for row in rows] == list(SPARSITIES)
+    for row in rows:
+        assert row["sparsity_reached"] == pytest.approx(row["sparsity"], abs=1 / 144)
+        tokens = token_table(row["sparsity_reached"], TINY)["tokens_total"].iloc[0]
+        assert row["tokens"] == pytest.approx(tokens, abs=1)
+        assert row["tokens_with_prefix"] == row["tokens"] + 2 * (1 + 4)
+        keep = detector_keep(world["maps"], row["threshold"], (4, 4))
+        assert row["gmacs"] == pytest.approx(multiply_adds(keep.flatten(1).sum(1).numpy(), TINY) / 1e9)
+        assert row["fg_recall"] == pytest.approx(keep[labels == 1].float().mean().item())
+        assert row["AP_low"] <= row["AP"] <= row["AP_high"] and row["n_images"] == 8
+    last = rows[-1]
+    assert last["sparsity_reached"] == 0 and last["delta_AP"] == 0 and last["fg_recall"] == 1
+
+
+def test_other_scores_cost_no_second_network(world):
+    row = sweep(**world, sparsities=(0.5,), bavit="random")[0]
+    assert row["tokens"] == pytest.approx(2 * 16 * (1 - row["sparsity_reached"]))
+    assert row["fg_recall"] is None
+
+
+def test_the_same_call_goes_on_where_it_was_stopped(world, tmp_path, monkeypatch):
+    calls, predict = [], module.predict
+
+    def counted(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return predict(*args)
+
+    whole = sweep(**world, sparsities=SPARSITIES)
+    monkeypatch.setattr(module, "predict", counted)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(**world, sparsities=SPARSITIES, folder=tmp_path)
+    assert sweep(**world, sparsities=SPARSITIES, folder=tmp_path) == whole
+    assert len(calls) == 2 + 1 + 2  # dense and one threshold, the one that was stopped, the two that were left
+    sweep(**world, sparsities=SPARSITIES, folder=tmp_path)
+    assert len(calls) == 5
+
+
+def test_detections_come_back_from_disk_as_they_were(world, tmp_path):
+    found = detections(world["detector"], world["images"], folder=tmp_path)
+    again = detections(world["detector"], world["images"], folder=tmp_path)
+    for one, other in zip(found, again, strict=True):
+        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
