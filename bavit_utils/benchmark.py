@@ -83,7 +83,7 @@ def throughput(profile: Profile, maps: Tensor, batches: Sequence[int] = (1, 8), 
 
 
 def memory_run(name: str, batch: int, kept: list[int] | None):
-    """For `measure_peak_memory`: a run of a profile's dense detector, or of BAViT and `kept` patches of each picture."""
+    """For `measure_peak_memory`: a run of a profile's dense detector, or of BAViT and `kept` patches each."""
     from .config import get_profile
 
     pair = _Pair(get_profile(name), batch)

@@ -92,7 +92,7 @@ _PROFILES = {
         detector_img_size=256,
         detector_depth=6,
         num_detection_tokens=25,
-        bavit_recipe=Recipe(epochs=5, batch_size=32, lr=5e-4, mixed_precision="bf16"),
+        bavit_recipe=Recipe(epochs=3, batch_size=32, lr=5e-4, mixed_precision="bf16"),
         detector_recipe=Recipe(
             epochs=16,
             batch_size=16,

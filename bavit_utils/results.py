@@ -66,12 +66,15 @@ def _program(argv0: str) -> str:
 
 
 def git_commit() -> str:
-    """The short commit, with `-dirty` when a file outside `data/results` and `figures` differs; else `unknown`."""
+    """The short commit, with `-dirty` when something else than what runs write differs; else `unknown`.
+
+    Runs write `data/` (checkpoints are named by their hashes beside this), `figures/` and notebooks.
+    """
     if not (REPO / ".git").exists():
         return "unknown"
     try:
         commit = _git("rev-parse", "--short=10", "HEAD")
-        dirty = _git("status", "--porcelain", "--", ".", ":(exclude)data/results", ":(exclude)figures")
+        dirty = _git("status", "--porcelain", "--", ".", ":(exclude)data", ":(exclude)figures", ":(exclude)notebooks")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit + ("-dirty" if dirty else "")

@@ -67,7 +67,7 @@ class _State:
         stored, metadata = read_weights(self.path, "training")
         if metadata["identity"] != json.loads(json.dumps(self.identity)):
             raise ValueError(
-                f"{self.path} belongs to another training ({metadata['identity']}): remove its folder, or choose another"
+                f"{self.path} belongs to another training ({metadata['identity']}): remove its folder"
             )
         self.model.load_state_dict({k.removeprefix("model."): v for k, v in stored.items() if k.startswith("model.")})
         state = self.optimizer.state_dict()
@@ -154,7 +154,7 @@ def fit(
                 norm = accelerator.clip_grad_norm_(model.parameters(), clip)
                 if not torch.isfinite(loss.detach() + norm):
                     raise FloatingPointError(
-                        f"the loss is {loss.item()}, its gradient {norm.item()} at step {step}: lower the rate and remove "
+                        f"the loss is {loss.item()}, its gradient {norm.item()} at step {step}: lower the rate, remove "
                         f"{state.path.parent}, or go on from the last good state there"
                     )
                 prepared.step()
@@ -188,13 +188,10 @@ def fit(
     return model.eval().cpu()
 
 
-def split_records(records: list[Record], dev: int) -> tuple[list[Record], list[Record]]:
-    """A training list without its last `dev` pictures, and these: choices are made on them, not on held-out ones."""
+def split_records(records: list[Record]) -> tuple[list[Record], list[Record]]:
+    """A training list without its last 200 pictures (or tenth), and these, on which choices are made."""
+    dev = min(200, len(records) // 10)
     return (records[:-dev], records[-dev:]) if dev else (records, [])
-
-
-def _dev_count(records: list[Record]) -> int:
-    return min(200, len(records) // 10)
 
 
 def train_bavit(
@@ -215,8 +212,7 @@ def train_bavit(
     """
     dataset, rule, recipe = dataset or profile.bavit_data, rule or profile.bavit_rule, recipe or profile.bavit_recipe
     folder = folder or RUNS / f"{model}-{dataset}-{rule}-seed{seed}"
-    records = load_records(dataset, "train", limit)
-    train, dev = split_records(records, _dev_count(records))
+    train, dev = split_records(load_records(dataset, "train", limit))
     torch.manual_seed(seed)
     bavit = create_bavit(DEPTHS[model], profile.bavit_img_size)
     data = TokenPictures(train, profile.bavit_img_size, profile.bavit_grid, rule, seed)
@@ -251,7 +247,7 @@ def train_yolos(
     train, dev = [], []
     for dataset, split in profile.detector_train:
         records = load_records(dataset, split, limit)
-        parts = split_records(records, _dev_count(records) if (dataset, split) == profile.detector_train[0] else 0)
+        parts = (records, []) if dev else split_records(records)
         train, dev = train + parts[0], dev + parts[1]
     torch.manual_seed(seed)
     detector = PrunedYolos(create_yolos(profile))

@@ -50,7 +50,8 @@ class ThresholdExplorer(widgets.VBox):
         self._found: dict[tuple[int, bytes], list[tuple[list[float], str]]] = {}
         self._dense_macs = multiply_adds(int(np.prod(profile.detector_grid)), profile, bavit=None)
         self.picture = widgets.Dropdown(options=[(str(i + 1), i) for i in range(len(images))], description="picture")
-        self.slider = widgets.FloatSlider(threshold, min=0, max=1, step=0.005, readout_format=".3f", description="threshold")
+        self.slider = widgets.FloatSlider(threshold, min=0, max=1, step=0.001, readout_format=".3f",
+                                          description="threshold")
         self.label = widgets.HTML()
         self.image = widgets.Image(format="jpeg", width=2 * _SIDE + _GAP, height=_SIDE)
         super().__init__([widgets.HBox([self.picture, self.slider]), self.label, self.image])

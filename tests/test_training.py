@@ -240,8 +240,10 @@ def test_the_log_has_a_row_a_step_and_one_an_epoch(pictures, tmp_path):
 
 
 def test_choices_are_made_on_the_end_of_the_training_list():
-    assert split_records(list("abcde"), 2) == (list("abc"), list("de"))
-    assert split_records(list("abc"), 0) == (list("abc"), [])
+    pictures = list(range(30))
+    assert split_records(pictures) == (pictures[:27], pictures[27:])
+    assert [len(part) for part in split_records(list(range(5000)))] == [4800, 200]
+    assert split_records(pictures[:5]) == (pictures[:5], [])
 
 
 def test_trainings_log_their_measure_after_an_epoch(tmp_path):
