@@ -30,6 +30,7 @@ def save_weights(path: str | Path, state: dict[str, Tensor], metadata: dict, hal
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         save_file(tensors, partial, metadata={key: json.dumps(value) for key, value in metadata.items()})
+        partial.chmod(0o644)  # safetensors writes for the owner alone
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
