@@ -9,18 +9,14 @@ import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
-from transformers.models.yolos.modeling_yolos import YolosLayer, YolosObjectDetectionOutput
+from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
 from .config import PATCH_SIZE, Profile
 from .datasets import class_names
 from .images import to_batch
+from .packed import run_layer
 from .pruning import gather_tokens
 from .weights import fill_model, imagenet_blocks, read_weights, save_weights
-
-try:  # attention over packed sequences of different lengths, CUDA only
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:
-    varlen_attn = None
 
 # timm's name of each part of a block, and transformers'.
 _BLOCK_PARTS = {
@@ -180,11 +176,11 @@ class PrunedYolos(nn.Module):
 
         x, lengths, restore = self._embed(pixel_values, torch.ones_like(keep) if after_layers else keep)
         for layer in layers[:after_layers]:
-            x = _run_layer(layer, x, lengths)
+            x = run_layer(layer, x, lengths)
         if after_layers:
             x, lengths, restore = self._gather(restore(x), keep)
         for layer in layers[after_layers:]:
-            x = _run_layer(layer, x, lengths)
+            x = run_layer(layer, x, lengths)
         hidden = restore(self.detector.vit.layernorm(x))
 
         loss = loss_dict = None
@@ -242,36 +238,6 @@ class PrunedYolos(nn.Module):
         if size not in self._positions:
             self._positions[size] = embeddings.interpolation(table, size)
         return self._positions[size]
-
-
-def _run_layer(layer: YolosLayer, x: Tensor, lengths: list[int]) -> Tensor:
-    """One transformer block on the packed tokens `[sum_tokens, C]` of images with `lengths` tokens each."""
-    attention = layer.attention.attention
-    normed = layer.layernorm_before(x)
-    heads = (-1, attention.num_attention_heads, attention.attention_head_size)
-    query, key, value = (part(normed).view(heads) for part in (attention.query, attention.key, attention.value))
-    dropout = attention.dropout_prob if attention.training else 0.0
-    context = _attend(query, key, value, lengths, attention.scaling, dropout).flatten(1)
-    x = x + layer.attention.output(context, normed)
-    return layer.output(layer.intermediate(layer.layernorm_after(x)), x)
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scale: float, dropout: float) -> Tensor:
-    """Attention within each image, `[sum_tokens, heads, head_dim]` in and out; nothing is padded."""
-    if len(set(lengths)) == 1:
-        return _sdpa(query, key, value, len(lengths), scale, dropout)
-    if varlen_attn is not None and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and not dropout:
-        ends = torch.tensor([0, *lengths], device=query.device).cumsum(0, dtype=torch.int32)
-        return varlen_attn(query, key, value, ends, ends, max(lengths), max(lengths), scale=scale)
-    parts = zip(query.split(lengths), key.split(lengths), value.split(lengths), strict=True)
-    return torch.cat([_sdpa(*part, 1, scale, dropout) for part in parts])
-
-
-def _sdpa(query: Tensor, key: Tensor, value: Tensor, images: int, scale: float, dropout: float) -> Tensor:
-    """PyTorch's attention on `images` images of equally many tokens, packed."""
-    batched = (part.unflatten(0, (images, -1)).transpose(1, 2) for part in (query, key, value))
-    context = F.scaled_dot_product_attention(*batched, dropout_p=dropout, scale=scale)
-    return context.transpose(1, 2).flatten(0, 1)
 
 
 def detect(output: YolosObjectDetectionOutput, sizes: list[tuple[int, int]]) -> list[dict[str, Tensor]]:

@@ -1,0 +1,41 @@
+"""A transformer block on packed tokens: images with different token counts one after another, and nothing padded."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers.models.yolos.modeling_yolos import YolosLayer
+
+try:  # attention over packed sequences of different lengths, CUDA only
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:
+    varlen_attn = None
+
+
+def run_layer(layer: YolosLayer, x: Tensor, lengths: list[int]) -> Tensor:
+    """One transformer block on the packed tokens `[sum_tokens, C]` of images with `lengths` tokens each."""
+    attention = layer.attention.attention
+    normed = layer.layernorm_before(x)
+    heads = (-1, attention.num_attention_heads, attention.attention_head_size)
+    query, key, value = (part(normed).view(heads) for part in (attention.query, attention.key, attention.value))
+    dropout = attention.dropout_prob if attention.training else 0.0
+    context = _attend(query, key, value, lengths, attention.scaling, dropout).flatten(1)
+    x = x + layer.attention.output(context, normed)
+    return layer.output(layer.intermediate(layer.layernorm_after(x)), x)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scale: float, dropout: float) -> Tensor:
+    """Attention within each image, `[sum_tokens, heads, head_dim]` in and out; nothing is padded."""
+    if len(set(lengths)) == 1:
+        return _sdpa(query, key, value, len(lengths), scale, dropout)
+    if varlen_attn is not None and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and not dropout:
+        ends = torch.tensor([0, *lengths], device=query.device).cumsum(0, dtype=torch.int32)
+        return varlen_attn(query, key, value, ends, ends, max(lengths), max(lengths), scale=scale)
+    parts = zip(query.split(lengths), key.split(lengths), value.split(lengths), strict=True)
+    return torch.cat([_sdpa(*part, 1, scale, dropout) for part in parts])
+
+
+def _sdpa(query: Tensor, key: Tensor, value: Tensor, images: int, scale: float, dropout: float) -> Tensor:
+    """PyTorch's attention on `images` images of equally many tokens, packed."""
+    batched = (part.unflatten(0, (images, -1)).transpose(1, 2) for part in (query, key, value))
+    context = F.scaled_dot_product_attention(*batched, dropout_p=dropout, scale=scale)
+    return context.transpose(1, 2).flatten(0, 1)

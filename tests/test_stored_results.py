@@ -1,0 +1,63 @@
+"""What is stored under data/: that results and checkpoints belong together, and that the sample world is worth its name."""
+
+import json
+
+import pytest
+
+from bavit_utils.bavit import load_bavit
+from bavit_utils.config import CHECKPOINTS, DEPTHS, PAPER_SPARSITIES, RESULTS, get_profile
+from bavit_utils.datasets import class_names, fingerprint, load_records
+from bavit_utils.results import load_rows, short_hash
+from bavit_utils.yolos import load_yolos
+
+SAMPLE = get_profile("sample")
+RUNS = [
+    pytest.param(path.stem, run, source, id=f"{path.stem}-{run}")
+    for path in sorted(RESULTS.glob("*.json"))
+    for run, source in json.loads(path.read_text())["provenance"].items()
+]
+
+
+@pytest.mark.parametrize("name, run, source", RUNS)
+def test_a_run_was_made_with_the_checkpoints_that_are_here(name, run, source):
+    for checkpoint, digest in source["checkpoints"].items():
+        if "-sample" in checkpoint:  # those of real pictures are not all committed
+            assert short_hash(CHECKPOINTS / checkpoint) == digest
+    assert source["commit"] != "unknown" and not source["commit"].endswith("-dirty")
+    assert source["command"].startswith("bavit ") and len(load_rows(name, run=run))
+
+
+def test_sample_results_are_of_the_bundled_pictures():
+    here = fingerprint(load_records("sample", "val"))
+    seen = [source["data"]["sample/val"] for _, _, source in (p.values for p in RUNS) if "sample/val" in source["data"]]
+    assert seen and set(seen) == {here}
+
+
+def test_checkpoints_load_and_fit_the_profile():
+    for model, depth in DEPTHS.items():
+        bavit = load_bavit(SAMPLE.checkpoint(model))
+        assert len(bavit.blocks) == depth and bavit.patch_embed.grid_size == SAMPLE.bavit_grid
+    detector = load_yolos(SAMPLE.checkpoint("yolos"))
+    assert tuple(detector.config.id2label.values()) == class_names("sample")
+    assert detector.config.num_detection_tokens == SAMPLE.num_detection_tokens
+    assert sum(path.stat().st_size for path in CHECKPOINTS.glob("*-sample*.safetensors")) < 18e6
+
+
+def test_the_sample_world_is_neither_too_easy_nor_too_hard():
+    row = load_rows("table1", dataset="sample", model="bavit-small").iloc[0]
+    assert 0.80 < row.balanced_accuracy < 0.95
+    dense = load_rows("table2-sample", bavit="bavit-small", sparsity=0.0).iloc[0]
+    assert dense.AP50 > 0.5
+
+
+def test_random_choice_loses_clearly_more_than_the_oracle():
+    at_35 = load_rows("table2-sample", sparsity=0.35).set_index("bavit")
+    assert at_35.delta_high["random"] < at_35.delta_low["oracle-mask"]
+    assert at_35.delta_high["random"] < at_35.delta_low["bavit-small"]
+
+
+def test_the_sweep_has_all_of_the_papers_sparsities():
+    for bavit in ("bavit-small", "random", "oracle-mask"):
+        rows = load_rows("table2-sample", bavit=bavit)
+        assert tuple(rows.sparsity) == PAPER_SPARSITIES
+        assert (rows.sparsity_reached - rows.sparsity).abs().max() < 0.005
