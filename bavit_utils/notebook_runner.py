@@ -29,7 +29,7 @@ def run_notebooks(profile: Profile, refresh: bool = False) -> None:
         print(f"{path.name} ... ", end="", flush=True)
         notebook = nbformat.read(path, as_version=4)
         try:
-            ExecutePreprocessor(timeout=CELL_SECONDS, record_timing=False).preprocess(notebook, {"metadata": {"path": str(path.parent)}})
+            ExecutePreprocessor(timeout=CELL_SECONDS, record_timing=False, extra_arguments=["--log-level=ERROR"]).preprocess(notebook, {"metadata": {"path": str(path.parent)}})
         except CellExecutionError as error:
             raise RuntimeError(f"{path.name} failed on the {profile.name} profile:\n{error}") from error
         print(f"{time.perf_counter() - started:.0f} s")
