@@ -28,8 +28,9 @@ def run_notebooks(profile: Profile, refresh: bool = False) -> None:
         started = time.perf_counter()
         print(f"{path.name} ... ", end="", flush=True)
         notebook = nbformat.read(path, as_version=4)
+        runner = ExecutePreprocessor(timeout=CELL_SECONDS, record_timing=False, extra_arguments=["--log-level=ERROR"])
         try:
-            ExecutePreprocessor(timeout=CELL_SECONDS, record_timing=False, extra_arguments=["--log-level=ERROR"]).preprocess(notebook, {"metadata": {"path": str(path.parent)}})
+            runner.preprocess(notebook, {"metadata": {"path": str(path.parent)}})
         except CellExecutionError as error:
             raise RuntimeError(f"{path.name} failed on the {profile.name} profile:\n{error}") from error
         print(f"{time.perf_counter() - started:.0f} s")
