@@ -67,7 +67,8 @@ class _State:
         stored, metadata = read_weights(self.path, "training")
         if metadata["identity"] != json.loads(json.dumps(self.identity)):
             raise ValueError(
-                f"{self.path} belongs to another training ({metadata['identity']}): remove its folder"
+                f"{self.path} belongs to another training ({metadata['identity']}): "
+                "remove its folder, or choose another one"
             )
         self.model.load_state_dict({k.removeprefix("model."): v for k, v in stored.items() if k.startswith("model.")})
         state = self.optimizer.state_dict()
@@ -154,8 +155,8 @@ def fit(
                 norm = accelerator.clip_grad_norm_(model.parameters(), clip)
                 if not torch.isfinite(loss.detach() + norm):
                     raise FloatingPointError(
-                        f"the loss is {loss.item()}, its gradient {norm.item()} at step {step}: lower the rate, remove "
-                        f"{state.path.parent}, or go on from the last good state there"
+                        f"the loss is {loss.item()}, its gradient {norm.item()} at step {step}: lower the learning rate "
+                        f"and remove {state.path.parent}, or go on from the last good state there"
                     )
                 prepared.step()
                 step += 1
