@@ -30,7 +30,7 @@ reproduce: setup
 
 test: setup
 	$(BIN)/python -m pytest -q -m "not slow" tests
-	BAVIT_PROFILE=sample BAVIT_FIGURES_DIR=$$(mktemp -d) $(BIN)/python -m pytest -q --nbval --nbval-cell-timeout=300 notebooks
+	TQDM_DISABLE=1 BAVIT_PROFILE=sample BAVIT_FIGURES_DIR=$$(mktemp -d) $(BIN)/python -m pytest -q --nbval --nbval-cell-timeout=300 notebooks
 
 test-slow: setup
 	$(BIN)/python -m pytest -q -m slow tests
