@@ -18,7 +18,7 @@ from .postprocessing import postprocessing_rows
 from .report import paper_beside_ours, update_readme
 from .results import device_name, provenance, save_rows, short_hash
 from .sample_world import ensure_train_split, ensure_val_split
-from .sweep import sweep
+from .sweep import detections, sweep
 from .token_selectors import SCORERS
 from .training import split_records, train_bavit, train_yolos
 from .yolos import PrunedYolos, load_yolos, save_yolos
@@ -111,6 +111,7 @@ def sweep_verb(args: argparse.Namespace) -> None:
     labels = _stacked_labels(records, profile.detector_grid, profile.pruner_rule)
     marks = fingerprint(records)
     folder = RUNS / f"sweep-{profile.name}-{short_hash(checkpoint)}-{marks}"
+    dense = detections(detector, images, folder=folder)
     for selector in args.selectors:
         used = [checkpoint]
         if selector in DEPTHS:
@@ -119,8 +120,9 @@ def sweep_verb(args: argparse.Namespace) -> None:
             maps = foreground_maps(load_bavit(pruner), images)
         else:
             maps = SCORERS[selector](records, profile.bavit_grid, args.seed)
-        name = selector + (f"-{short_hash(used[1])}" if len(used) > 1 else "")
-        rows = sweep(profile, records, images, maps, detector, labels=labels, folder=folder / name, bavit=selector)
+        # Another pruner, or another seed of random scores, must not find these detections.
+        kept = folder / f"{selector}-{short_hash(used[1]) if selector in DEPTHS else args.seed}"
+        rows = sweep(profile, records, images, maps, detector, labels=labels, folder=kept, bavit=selector, dense=dense)
         rows = [{"detector": "yolos", "seed": args.seed} | row for row in rows]
         for row in rows:
             print(f"{selector}: sparsity {row['sparsity']:.2f}, AP {row['AP']:.4f}, {row['delta_AP']:+.4f}")

@@ -9,7 +9,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from .bavit import foreground_maps  # noqa: F401  a sweep begins with it
 from .config import DEPTHS, PAPER_SPARSITIES, Profile
 from .cost import multiply_adds
 from .datasets import Record
@@ -47,7 +46,7 @@ def sweep(
         # Threshold 1 keeps everything: Table 2's last row.
         threshold = threshold_for_sparsity(maps, wanted, profile.detector_grid, fill_steps, resize) if wanted else 1.0
         keep = detector_keep(maps, threshold, profile.detector_grid, fill_steps, resize)
-        found = detections(detector, images, keep, folder, f"sparsity-{wanted}")
+        found = detections(detector, images, keep, folder, f"sparsity-{wanted}-fill-{fill_steps}-{resize}")
         evaluation = DetectionEvaluation(records, found)
         rows.append(
             {
