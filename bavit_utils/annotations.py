@@ -69,17 +69,21 @@ def labels_from_mask(mask: np.ndarray, grid: tuple[int, int], tau: float = 0.1) 
     return np.where(area == 0, IGNORE_INDEX, foreground > tau * area)
 
 
-def labels_for(record: Record, grid: tuple[int, int], rule: str = "mask") -> np.ndarray:
+TAU = {"mask": 0.1, "box": 0.5}  # section 3.1
+
+
+def labels_for(record: Record, grid: tuple[int, int], rule: str = "mask", tau: float | None = None) -> np.ndarray:
     """Label one picture's patches by its class mask (`rule` "mask", more than 10 %) or boxes ("box", 50 % coverage).
 
-    Returns int64 [rows, cols]. Difficult objects are foreground, crowds are neither. Raises ValueError for another
+    `tau` sets another share than these. Returns int64 [rows, cols]. Difficult objects are foreground, crowds are neither. Raises ValueError for another
     rule, and DataError where the data set has no masks.
     """
+    if rule not in TAU:
+        raise ValueError(f"unknown label rule {rule!r}: choose mask or box")
+    tau = tau or TAU[rule]
     if rule == "mask":
-        return labels_from_mask(record.mask(), grid)
-    if rule == "box":
-        return labels_from_boxes(record.boxes, record.size, grid, crowd=record.crowd)
-    raise ValueError(f"unknown label rule {rule!r}: choose mask or box")
+        return labels_from_mask(record.mask(), grid, tau)
+    return labels_from_boxes(record.boxes, record.size, grid, tau=tau, crowd=record.crowd)
 
 
 def _overlaps(start: np.ndarray, end: np.ndarray, size: int, cells: int) -> np.ndarray:
@@ -107,11 +111,11 @@ def _crowd_area(
     return overlap_y.T @ crowd_only.astype(np.float64) @ overlap_x
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=2048)
 def _pixel_weights(size: int, cells: int) -> tuple[sparse.csr_array, np.ndarray]:
     """Overlaps [cells, size] of each of `size` pixels with each of `cells` patches, sparse and dense.
 
-    Cached, as a data set has few sizes. A row sums to `size`: 16 bits hold every sum over flags, as a JPEG's sides do
+    Cached, as pictures and the windows cropped from them have few sizes. A row sums to `size`: 16 bits hold every sum over flags, as a JPEG's sides do
     not exceed 65,535.
     """
     pixels = np.arange(size)

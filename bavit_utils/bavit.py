@@ -20,10 +20,17 @@ def create_bavit(depth: int, img_size: int, pretrained: bool = True) -> VisionTr
     """ViT-tiny of `depth` blocks (2 is BAViT-small, 10 BAViT-large) with a two-way linear layer on every token.
 
     Maps pictures `[B, 3, img_size, img_size]`, normalised with mean = std = 0.5, to logits `[B, N, 2]` of background
-    and foreground, N = (img_size / 16)^2. With `pretrained` all but the head comes from ImageNet's ViT-tiny.
+    and foreground, N = (img_size / 16)^2. With `pretrained` all but the head comes from ImageNet's ViT-tiny. Pictures
+    of another side than `img_size` are taken too, with the position table resized.
     """
     model = timm.create_model(
-        "vit_tiny_patch16_384", depth=depth, img_size=img_size, num_classes=2, class_token=False, global_pool=""
+        "vit_tiny_patch16_384",
+        depth=depth,
+        img_size=img_size,
+        num_classes=2,
+        class_token=False,
+        global_pool="",
+        dynamic_img_size=True,
     )
     weights = imagenet_blocks() if pretrained else None
     if weights is not None:
@@ -42,7 +49,8 @@ def foreground_probability(model: VisionTransformer, images: Tensor) -> Tensor:
 
     Without gradients; put the model into evaluation first.
     """
-    return model(images).softmax(dim=-1)[..., 1].unflatten(1, model.patch_embed.grid_size)
+    rows, cols = (side // size for side, size in zip(images.shape[-2:], model.patch_embed.patch_size))
+    return model(images).softmax(dim=-1)[..., 1].unflatten(1, (rows, cols))
 
 
 def foreground_maps(model: VisionTransformer, images: Sequence[np.ndarray], batch_size: int = 32) -> Tensor:
@@ -55,15 +63,17 @@ def foreground_maps(model: VisionTransformer, images: Sequence[np.ndarray], batc
     return torch.cat([foreground_probability(model, to_batch(batch, size).to(device)).cpu() for batch in batches])
 
 
-def accumulative_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def accumulative_cross_entropy(logits: Tensor, labels: Tensor, fg_weight: float = 1.0) -> Tensor:
     """The accumulative cross-entropy (Eq. 3): as it divides by N x M, the mean cross-entropy over all tokens.
 
     `logits [B, N, 2]`, `labels [B, N]` or `[B, rows, cols]` with 0 background, 1 foreground, -100 ignored. The mean is
-    over the tokens not ignored; a batch without any gives zero, with gradients of zero.
+    over the tokens not ignored; a batch without any gives zero, with gradients of zero. `fg_weight` weighs foreground
+    tokens, beside 1 for background: the mean is then the weighted one.
     """
     labels = labels.flatten().long()
-    total = F.cross_entropy(logits.flatten(0, 1), labels, ignore_index=IGNORE_INDEX, reduction="sum")
-    return total / (labels != IGNORE_INDEX).sum().clamp(min=1)
+    weight = logits.new_tensor([1.0, fg_weight])
+    total = F.cross_entropy(logits.flatten(0, 1), labels, weight, ignore_index=IGNORE_INDEX, reduction="sum")
+    return total / ((labels == 0) + fg_weight * (labels == 1)).sum().clamp(min=min(1.0, fg_weight))
 
 
 def save_bavit(model: VisionTransformer, path: str | Path, metadata: dict | None = None, half: bool = True) -> Path:

@@ -10,7 +10,7 @@ import torch
 from .annotations import labels_for
 from .bavit import foreground_maps, load_bavit, save_bavit
 from .benchmark import throughput
-from .config import DEPTHS, EVAL_SPLIT, RUNS, Profile, get_profile
+from .config import DEPTHS, EVAL_SPLIT, PAPER_RECIPE, RUNS, Profile, get_profile
 from .datasets import fingerprint, load_records
 from .metrics import token_metrics
 from .notebook_runner import run_notebooks
@@ -48,21 +48,21 @@ def sample_world(args: argparse.Namespace) -> None:
 
 
 def train_bavit_verb(args: argparse.Namespace) -> None:
-    """Train BAViT on a data set's training split; --store keeps checkpoint, accuracy and curve in data/."""
+    """Train BAViT on a data set's training split; --store keeps accuracy and curve, and seed 0's best checkpoint."""
     profile = get_profile(args.profile)
     dataset, rule = args.dataset or profile.bavit_data, args.rule or profile.bavit_rule
-    model, folder = train_bavit(
-        profile, args.model, dataset, rule, args.seed, limit=args.limit, max_steps=args.max_steps
+    recipe = {"best": profile.bavit_recipe, "paper": PAPER_RECIPE}[args.recipe]
+    folder = RUNS / f"{args.model}-{dataset}-{rule}-{args.recipe}-seed{args.seed}"
+    model, _ = train_bavit(
+        profile, args.model, dataset, rule, args.seed, recipe, folder, limit=args.limit, max_steps=args.max_steps
     )
-    target = profile.checkpoint(args.model, dataset, rule) if args.store else folder / "model.safetensors"
-    save_bavit(model, target, {"dataset": dataset, "rule": rule, "seed": args.seed})
-    seconds = _curve(folder, args.model)[-1]["seconds"]
-    _evaluate_bavit(profile, args, target, dataset, rule, folder, seconds)
+    keep = args.store and args.recipe == "best" and args.seed == 0
+    target = profile.checkpoint(args.model, dataset, rule) if keep else folder / "model.safetensors"
+    save_bavit(model, target, {"dataset": dataset, "rule": rule, "recipe": args.recipe, "seed": args.seed})
+    _evaluate_bavit(profile, args, target, dataset, rule, folder)
 
 
-def _evaluate_bavit(
-    profile: Profile, args, checkpoint: Path, dataset: str, rule: str, folder: Path, seconds: float
-) -> None:
+def _evaluate_bavit(profile: Profile, args, checkpoint: Path, dataset: str, rule: str, folder: Path) -> None:
     records = load_records(dataset, EVAL_SPLIT[dataset], args.limit)
     train, _ = split_records(load_records(dataset, "train", args.limit))
     maps = foreground_maps(load_bavit(checkpoint), [record.image() for record in records])
@@ -71,12 +71,12 @@ def _evaluate_bavit(
         "depth": DEPTHS[args.model],
         "dataset": dataset,
         "rule": rule,
-        "recipe": f"{profile.bavit_recipe.epochs} epochs",
+        "recipe": args.recipe,
         "seed": args.seed,
         **token_metrics(maps, _stacked_labels(records, profile.bavit_grid, rule)),
         "n_train": len(train),
         "n_images": len(records),
-        "train_s": seconds,
+        "train_s": _curve(folder, args.model)[-1]["seconds"],
         "device": device_name("cuda" if torch.cuda.is_available() else "cpu"),
     }
     print(
@@ -85,7 +85,7 @@ def _evaluate_bavit(
     )
     if args.store:
         source = provenance({f"{dataset}/{EVAL_SPLIT[dataset]}": fingerprint(records)}, len(records), [checkpoint])
-        save_rows("table1", f"{args.model}-{dataset}-{rule}-seed{args.seed}", [row], source)
+        save_rows("table1", folder.name, [row], source)
         _store_curve(folder, args.model, source)
 
 
@@ -213,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--model", choices=tuple(DEPTHS), default="bavit-small", help="default: bavit-small")
     train.add_argument("--dataset", choices=tuple(EVAL_SPLIT), help="default: the profile's")
     train.add_argument("--rule", choices=("mask", "box"), help="label rule; default: the profile's")
+    train.add_argument("--recipe", choices=("best", "paper"), default="best", help="default: best")
     verb("train-yolos", train_yolos_verb, "profile", "seed", "limit", "max-steps", "store")
     swept = verb("sweep", sweep_verb, "profile", "seed", "limit", "store")
     swept.add_argument(

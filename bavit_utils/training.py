@@ -18,14 +18,16 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
+from timm.models import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
 
 from .annotations import labels_for
 from .bavit import accumulative_cross_entropy, create_bavit, foreground_maps
-from .config import DEPTHS, RUNS, Profile, Recipe
+from .config import DEPTHS, PATCH_SIZE, RUNS, Profile, Recipe
 from .datasets import Record, load_records
+from .images import warp
 from .metrics import average_precision, token_metrics
 from .training_data import DetectionPictures, Pictures, TokenPictures, Visits, collate_detection
 from .weights import read_weights, save_weights
@@ -36,10 +38,12 @@ LOG_STEPS = 25
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """The rate of one step: linear warm-up, then a cosine down to zero at the last step."""
+    """The rate of one step: linear warm-up, then a cosine down to zero at the last step, or the recipe's steps."""
     warmup, total = recipe.warmup_epochs * steps_per_epoch, recipe.epochs * steps_per_epoch
     if step < warmup:
         return recipe.lr * (step + 1) / (warmup + 1)
+    if recipe.step_epochs:
+        return recipe.lr * 0.1 ** (step // (recipe.step_epochs * steps_per_epoch))
     return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
@@ -110,9 +114,7 @@ def fit(
     model: nn.Module,
     data: Pictures,
     loss_of: Callable[[nn.Module, Tensor, object], Tensor],
-    recipe: Recipe,
     folder: Path,
-    seed: int = 0,
     evaluate: Callable[[nn.Module], float] | None = None,
     collate=default_collate,
     clip: float = 1.0,
@@ -121,11 +123,13 @@ def fit(
 ) -> nn.Module:
     """Train `model` in place by AdamW and return it, in evaluation mode on the CPU.
 
-    `loss_of(model, pixels, targets)` gives a batch's loss, `evaluate(model)` a number for the log after each epoch.
+    Recipe and seed are those of `data`. `loss_of(model, pixels, targets)` gives a batch's loss, `evaluate(model)` a
+    number for the log after each epoch.
     `identity` says what is trained besides the recipe: a folder's state is taken up only by the same training, else
     ValueError. `max_steps` stops early, with the state saved. Raises FloatingPointError, naming the step, for a loss or
     gradient that isn't finite; the last state stays. An interruption (Ctrl-C) saves the state before it goes on up.
     """
+    recipe, seed = data.recipe, data.seed
     accelerator = Accelerator(dataloader_config=DataLoaderConfiguration(split_batches=True))
     visits = Visits(len(data), recipe.batch_size, seed)
     workers = 0 if data.kept is not None else os.cpu_count()  # decoding at every visit is what takes long
@@ -211,25 +215,38 @@ def train_bavit(
     Data set and rule default to the profile's. After each epoch the token accuracy on the last pictures of the training
     list is logged.
     """
-    dataset, rule, recipe = dataset or profile.bavit_data, rule or profile.bavit_rule, recipe or profile.bavit_recipe
+    dataset, rule = dataset or profile.bavit_data, rule or profile.bavit_rule
     folder = folder or RUNS / f"{model}-{dataset}-{rule}-seed{seed}"
     train, dev = split_records(load_records(dataset, "train", limit))
     torch.manual_seed(seed)
     bavit = create_bavit(DEPTHS[model], profile.bavit_img_size)
-    data = TokenPictures(train, profile.bavit_img_size, profile.bavit_grid, rule, seed)
-    images, labels = [r.image() for r in dev], [labels_for(record, profile.bavit_grid, rule) for record in dev]
+    data = TokenPictures(train, profile.bavit_img_size, recipe or profile.bavit_recipe, rule, seed)
+    identity = {"model": model, "dataset": dataset, "rule": rule}
+    return fit_bavit(bavit, data, dev, folder, identity=identity, max_steps=max_steps), folder
+
+
+def fit_bavit(
+    bavit: VisionTransformer,
+    data: TokenPictures,
+    dev: list[Record],
+    folder: Path,
+    identity: dict | None = None,
+    max_steps: int | None = None,
+) -> VisionTransformer:
+    """`fit` a BAViT by Eq. 3, with the token accuracy on `dev` in the log after each epoch; returns it."""
+    labels = [labels_for(record, (data.img_size // PATCH_SIZE,) * 2, data.rule, data.tau) for record in dev]
+    images = [warp(record.image(), data.img_size) for record in dev]
 
     def evaluate(bavit: nn.Module) -> float:
         return token_metrics(foreground_maps(bavit, images), np.stack(labels), n_boot=10)["accuracy"]
 
     def loss_of(bavit: nn.Module, pixels: Tensor, targets: Tensor) -> Tensor:
-        return accumulative_cross_entropy(bavit(pixels), targets)
+        return accumulative_cross_entropy(bavit(pixels), targets, data.recipe.fg_weight)
 
-    identity = {"model": model, "dataset": dataset, "rule": rule}
-    trained = fit(
-        bavit, data, loss_of, recipe, folder, seed, evaluate if dev else None, identity=identity, max_steps=max_steps
-    )
-    return trained, folder
+    if not torch.cuda.is_available():
+        for block in bavit.blocks:  # on a CPU the backward of the fused attention takes half of a step
+            block.attn.fused_attn = False
+    return fit(bavit, data, loss_of, folder, evaluate if dev else None, identity=identity, max_steps=max_steps)
 
 
 def train_yolos(
@@ -252,7 +269,7 @@ def train_yolos(
         train, dev = train + parts[0], dev + parts[1]
     torch.manual_seed(seed)
     detector = PrunedYolos(create_yolos(profile))
-    data = DetectionPictures(train, profile.detector_img_size, seed, recipe)
+    data = DetectionPictures(train, profile.detector_img_size, recipe, seed)
     images = [r.image() for r in dev]
 
     def evaluate(detector: PrunedYolos) -> float:
@@ -265,9 +282,7 @@ def train_yolos(
         detector,
         data,
         loss_of,
-        recipe,
         folder,
-        seed,
         evaluate if dev else None,
         collate_detection,
         clip=0.1,

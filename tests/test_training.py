@@ -1,5 +1,6 @@
 """The training loops learn, go on after an interruption as if there had been none, and stop at a bad loss."""
 
+import copy
 import csv
 import math
 from dataclasses import replace
@@ -40,7 +41,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures(world) -> TokenPictures:
-    return TokenPictures(load_records("sample", "train", 18), SIZE, GRID, "mask")
+    return TokenPictures(load_records("sample", "train", 18), SIZE, RECIPE, "mask")
 
 
 class Linear(nn.Module):
@@ -100,6 +101,12 @@ def test_learning_rate_without_warm_up_starts_at_the_peak():
     assert learning_rate(Recipe(epochs=3, batch_size=1, lr=0.1, warmup_epochs=0), 0, 5) == pytest.approx(0.1)
 
 
+def test_the_papers_schedule_falls_in_steps():
+    recipe = Recipe(epochs=10, batch_size=1, lr=0.1, warmup_epochs=0, step_epochs=4)
+    rates = [learning_rate(recipe, step, 5) for step in range(50)]
+    assert rates == pytest.approx([0.1] * 20 + [0.01] * 20 + [0.001] * 10)
+
+
 # ---- it learns
 
 
@@ -146,49 +153,53 @@ def test_a_resumed_training_is_the_uninterrupted_one(train, tmp_path):
 
 
 def test_an_interruption_saves_the_state(pictures, tmp_path):
-    whole = fit(Linear(), pictures, loss_of, RECIPE, tmp_path / "whole")
+    whole = fit(Linear(), pictures, loss_of, tmp_path / "whole")
 
     def interrupt(loss):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(Linear(), pictures, poisoned(interrupt, at=7), RECIPE, tmp_path / "parts")
+        fit(Linear(), pictures, poisoned(interrupt, at=7), tmp_path / "parts")
     assert len(losses_of(tmp_path / "parts")) == 7
-    assert_same(whole, fit(Linear(), pictures, loss_of, RECIPE, tmp_path / "parts"))
+    assert_same(whole, fit(Linear(), pictures, loss_of, tmp_path / "parts"))
     assert losses_of(tmp_path / "parts") == losses_of(tmp_path / "whole")
 
 
 def test_a_finished_training_is_left_as_it_is(pictures, tmp_path):
-    done = fit(Linear(), pictures, loss_of, RECIPE, tmp_path)
-    again = fit(Linear(), pictures, poisoned(lambda loss: loss * math.nan, at=0), RECIPE, tmp_path)
+    done = fit(Linear(), pictures, loss_of, tmp_path)
+    again = fit(Linear(), pictures, poisoned(lambda loss: loss * math.nan, at=0), tmp_path)
     assert_same(done, again)
     assert len(losses_of(tmp_path)) == 12
 
 
 def test_rows_past_the_resumed_step_are_dropped(pictures, tmp_path):
-    fit(Linear(), pictures, loss_of, RECIPE, tmp_path, max_steps=4)
+    fit(Linear(), pictures, loss_of, tmp_path, max_steps=4)
     log = tmp_path / "log.csv"
     log.write_text(log.read_text() + "7,2,9.9,0.1,1.0,\n")
-    fit(Linear(), pictures, loss_of, RECIPE, tmp_path, max_steps=5)
+    fit(Linear(), pictures, loss_of, tmp_path, max_steps=5)
     assert [row["step"] for row in rows_of(tmp_path)] == ["1", "2", "3", "4", "5"]
 
 
 @pytest.mark.parametrize("change", [{"lr": 2e-3}, {"epochs": 5}, {"batch_size": 9}])
 def test_another_recipe_in_the_same_folder_is_refused(pictures, tmp_path, change):
-    fit(Linear(), pictures, loss_of, RECIPE, tmp_path, max_steps=2)
+    fit(Linear(), pictures, loss_of, tmp_path, max_steps=2)
     before = (tmp_path / "state.safetensors").read_bytes()
     told = r"state\.safetensors belongs to another training.*: remove its folder, or choose another"
+    other = copy.copy(pictures)
+    other.recipe = replace(RECIPE, **change)
     with pytest.raises(ValueError, match=told):
-        fit(Linear(), pictures, loss_of, replace(RECIPE, **change), tmp_path)
+        fit(Linear(), other, loss_of, tmp_path)
     assert (tmp_path / "state.safetensors").read_bytes() == before and len(losses_of(tmp_path)) == 2
 
 
 def test_another_seed_or_list_of_pictures_is_refused(pictures, tmp_path):
-    fit(Linear(), pictures, loss_of, RECIPE, tmp_path, max_steps=2)
+    fit(Linear(), pictures, loss_of, tmp_path, max_steps=2)
+    reseeded = copy.copy(pictures)
+    reseeded.seed = 1
     with pytest.raises(ValueError, match="another training"):
-        fit(Linear(), pictures, loss_of, RECIPE, tmp_path, seed=1)
+        fit(Linear(), reseeded, loss_of, tmp_path)
     with pytest.raises(ValueError, match="another training"):
-        fit(Linear(), TokenPictures(pictures.records[:12], SIZE, GRID, "mask"), loss_of, RECIPE, tmp_path)
+        fit(Linear(), TokenPictures(pictures.records[:12], SIZE, RECIPE, "mask"), loss_of, tmp_path)
 
 
 # ---- it stops at a bad loss
@@ -202,10 +213,10 @@ def bad_gradient(loss):
 @pytest.mark.parametrize("poison", [lambda loss: loss * math.nan, lambda loss: loss * math.inf, bad_gradient],
                          ids=["nan", "infinite", "bad gradient"])
 def test_a_bad_loss_names_its_step_and_keeps_the_last_good_state(pictures, tmp_path, monkeypatch, poison):
-    good = fit(Linear(), pictures, loss_of, RECIPE, tmp_path / "good", max_steps=5)
+    good = fit(Linear(), pictures, loss_of, tmp_path / "good", max_steps=5)
     monkeypatch.setattr(training, "SAVE_SECONDS", 0)  # a state after every step
     with pytest.raises(FloatingPointError, match=rf"at step 5: lower the learning rate and remove {tmp_path / 'bad'}"):
-        fit(Linear(), pictures, poisoned(poison, at=5), RECIPE, tmp_path / "bad")
+        fit(Linear(), pictures, poisoned(poison, at=5), tmp_path / "bad")
     stored = load_file(tmp_path / "bad" / "state.safetensors")
     assert all(torch.isfinite(value).all() for value in stored.values())
     assert all(torch.equal(value, stored[f"model.{name}"]) for name, value in good.state_dict().items())
@@ -214,7 +225,7 @@ def test_a_bad_loss_names_its_step_and_keeps_the_last_good_state(pictures, tmp_p
 
 def test_a_bad_loss_at_the_first_step_leaves_no_state(pictures, tmp_path):
     with pytest.raises(FloatingPointError, match="step 0"):
-        fit(Linear(), pictures, poisoned(lambda loss: loss * math.nan, at=0), RECIPE, tmp_path)
+        fit(Linear(), pictures, poisoned(lambda loss: loss * math.nan, at=0), tmp_path)
     assert not (tmp_path / "state.safetensors").exists()
 
 
@@ -229,7 +240,7 @@ def test_the_log_has_a_row_a_step_and_one_an_epoch(pictures, tmp_path):
         seen.append(len(seen))
         return 0.1 * len(seen)
 
-    fit(Linear(), pictures, loss_of, RECIPE, tmp_path, evaluate=evaluate)
+    fit(Linear(), pictures, loss_of, tmp_path, evaluate=evaluate)
     rows = rows_of(tmp_path)
     assert [int(row["step"]) for row in rows if row["loss"]] == list(range(1, 13))
     metrics = [(int(row["step"]), float(row["metric"])) for row in rows if row["metric"]]

@@ -1,5 +1,7 @@
 """What the training loops read: the order of visits, and labels that stay on their objects."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,8 @@ from bavit_utils.training_data import DetectionPictures, TokenPictures, Visits, 
 
 SIDE = 128
 VISITS = range(60)
+RECIPE = Recipe(epochs=5, batch_size=1, lr=1.0)
+PLAIN = replace(RECIPE, augment=("flip", "colour"))
 
 
 def make_record(folder, boxes, channels, size=(SIDE, SIDE), difficult=(), crowd=()) -> Record:
@@ -91,18 +95,18 @@ def test_fewer_pictures_than_a_batch_is_an_error():
 
 
 def test_pictures_depend_on_seed_and_visit_alone(record, monkeypatch):
-    data, same = (DetectionPictures([record], SIDE, seed=5) for _ in range(2))
+    data, same = (DetectionPictures([record], SIDE, RECIPE, seed=5) for _ in range(2))
     first = [data[0, visit][0] for visit in range(8)]
     assert all(torch.equal(first[visit], same[0, visit][0]) for visit in reversed(range(8)))
     assert len({pixels.numpy().tobytes() for pixels in first}) == 8
-    assert not torch.equal(first[0], DetectionPictures([record], SIDE, seed=6)[0, 0][0])
+    assert not torch.equal(first[0], DetectionPictures([record], SIDE, RECIPE, seed=6)[0, 0][0])
     monkeypatch.setattr(training_data, "_CACHE_BYTES", 0)
-    decoded_each_time = DetectionPictures([record], SIDE, seed=5)
+    decoded_each_time = DetectionPictures([record], SIDE, RECIPE, seed=5)
     assert decoded_each_time.kept is None and torch.equal(first[3], decoded_each_time[0, 3][0])
 
 
 def test_changing_an_item_leaves_the_kept_picture_alone(record):
-    data = DetectionPictures([record], SIDE)
+    data = DetectionPictures([record], SIDE, RECIPE)
     before = data.picture(0).copy()
     for visit in VISITS:
         data[0, visit][0].zero_()
@@ -113,7 +117,7 @@ def test_changing_an_item_leaves_the_kept_picture_alone(record):
 
 
 def test_flips_and_crops_keep_boxes_on_their_objects(record):
-    data = DetectionPictures([record], SIDE)
+    data = DetectionPictures([record], SIDE, RECIPE)
     places, complete = set(), 0
     for visit in VISITS:
         pixels, target = data[0, visit]
@@ -128,7 +132,7 @@ def test_flips_and_crops_keep_boxes_on_their_objects(record):
 
 def test_the_first_epochs_are_small_where_the_recipe_says_so(record):
     recipe = Recipe(epochs=5, batch_size=1, lr=1.0, small_epochs=2, small_img_size=96)
-    data = DetectionPictures([record] * 10, SIDE, recipe=recipe)
+    data = DetectionPictures([record] * 10, SIDE, recipe)
     for visit in range(40):
         pixels, target = data[visit % 10, visit]
         side = 96 if visit < 20 else SIDE
@@ -138,7 +142,7 @@ def test_the_first_epochs_are_small_where_the_recipe_says_so(record):
 
 
 def test_both_flips_of_the_whole_picture_occur(record):
-    data = DetectionPictures([record], SIDE)
+    data = DetectionPictures([record], SIDE, RECIPE)
     whole = record.boxes / [2, 1, 2, 1]  # warped to the square
     flipped = whole[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [SIDE, 0, SIDE, 0]
     found = [xyxy(data[0, visit][1]["boxes"]) for visit in VISITS]
@@ -148,7 +152,7 @@ def test_both_flips_of_the_whole_picture_occur(record):
 
 def test_a_box_that_a_crop_hides_mostly_is_dropped_and_no_other(tmp_path):
     corner = make_record(tmp_path, [(0, 0, 24, 24)], [2])
-    data = DetectionPictures([corner], SIDE)
+    data = DetectionPictures([corner], SIDE, RECIPE)
     dropped = 0
     for visit in range(200):
         pixels, target = data[0, visit]
@@ -163,27 +167,27 @@ def test_a_box_that_a_crop_hides_mostly_is_dropped_and_no_other(tmp_path):
 
 
 def test_targets_are_what_transformers_wants(record):
-    _, target = DetectionPictures([record], SIDE)[0, 0]
+    _, target = DetectionPictures([record], SIDE, RECIPE)[0, 0]
     assert target["class_labels"].dtype == torch.int64 and target["boxes"].dtype == torch.float32
     assert ((target["boxes"] >= 0) & (target["boxes"] <= 1)).all()
 
 
 def test_crowds_and_difficult_objects_are_no_targets(tmp_path):
     boxes = [(10, 10, 40, 40), (60, 10, 100, 50), (20, 70, 90, 120)]
-    data = DetectionPictures([make_record(tmp_path, boxes, [0, 1, 2], difficult=[0], crowd=[2])], SIDE)
+    data = DetectionPictures([make_record(tmp_path, boxes, [0, 1, 2], difficult=[0], crowd=[2])], SIDE, RECIPE)
     labels = [data[0, visit][1]["class_labels"].tolist() for visit in VISITS]
     assert {label for found in labels for label in found} == {1}
 
 
 def test_a_picture_without_objects_has_empty_targets(tmp_path):
-    data = DetectionPictures([make_record(tmp_path, [], [])], SIDE)
+    data = DetectionPictures([make_record(tmp_path, [], [])], SIDE, RECIPE)
     for visit in VISITS:
         _, target = data[0, visit]
         assert target["boxes"].shape == (0, 4) and target["class_labels"].dtype == torch.int64
 
 
 def test_collate_stacks_pixels_and_lists_targets(record, tmp_path):
-    data = DetectionPictures([record, make_record(tmp_path, [], [])], SIDE)
+    data = DetectionPictures([record, make_record(tmp_path, [], [])], SIDE, RECIPE)
     visits = Visits(2, 2, seed=0)
     ((pixels, targets),) = DataLoader(data, batch_sampler=visits, collate_fn=collate_detection)
     assert pixels.shape == (2, 3, SIDE, SIDE) and len(targets) == 2
@@ -195,7 +199,7 @@ def test_collate_stacks_pixels_and_lists_targets(record, tmp_path):
 
 
 def test_patch_labels_flip_with_their_picture(tmp_path):
-    data = TokenPictures([make_record(tmp_path, [(16, 32, 64, 112)], [1])], SIDE, (8, 8), "box")
+    data = TokenPictures([make_record(tmp_path, [(16, 32, 64, 112)], [1])], SIDE, PLAIN, "box")
     seen = set()
     for visit in VISITS:
         pixels, labels = data[0, visit]
@@ -207,7 +211,62 @@ def test_patch_labels_flip_with_their_picture(tmp_path):
 
 
 def test_recolouring_stays_near_the_picture(record):
-    data = TokenPictures([record], SIDE, (8, 8), "box")
+    data = TokenPictures([record], SIDE, PLAIN, "box")
     levels = [float(data[0, visit][0].max()) for visit in VISITS]
     assert min(levels) >= 2 * 0.75 * 0.9 - 1 - 1e-6 and max(levels) <= 1
     assert np.std(levels) > 0.02
+
+
+def patches_of(pixels, channels=(0, 1, 2)) -> np.ndarray:
+    """The share of each 16-pixel patch that is bright in one of the channels, [rows, cols]."""
+    where = np.any([bright(pixels, channel) for channel in channels], axis=0)
+    rows = len(where) // 16
+    return where.reshape(rows, 16, rows, 16).mean(axis=(1, 3))
+
+
+@pytest.mark.parametrize(("rule", "tau"), [("box", 0.5), ("mask", 0.3), ("mask", 0.5)])
+def test_patch_labels_follow_crops(tmp_path, rule, tau):
+    record = make_record(tmp_path, [(20, 34, 64, 112)], [1], size=(SIDE, 2 * SIDE))
+    mask = tmp_path / "mask.png"
+    Image.fromarray((record.image()[..., 1] > 0).astype(np.uint8)).save(mask)
+    data = TokenPictures([replace(record, masks=mask)], SIDE, replace(RECIPE, augment=("crop", "flip")), rule, tau=tau)
+    seen, wrong = set(), 0
+    for visit in VISITS:
+        pixels, labels = data[0, visit]
+        shares = patches_of(pixels, (1,))
+        sure = abs(shares - tau) > 0.2  # a stretched border is a pixel or two here or there
+        assert sure.sum() > 40
+        wrong += ((labels.numpy() == 1) != (shares > tau))[sure].sum()
+        seen.add(labels.numpy().tobytes())
+    assert wrong == 0 and len(seen) > 15
+
+
+def test_void_pixels_of_a_crop_are_ignored(tmp_path):
+    record = make_record(tmp_path, [(0, 0, 64, 128)], [1])
+    mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
+    mask[:, :64], mask[:, 64:] = 1, 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    data = TokenPictures([replace(record, masks=tmp_path / "mask.png")], SIDE, RECIPE, "mask")
+    for visit in VISITS:
+        assert set(data[0, visit][1].unique().tolist()) <= {1, -100}
+
+
+def test_the_first_epochs_of_patches_are_small_where_the_recipe_says_so(record):
+    recipe = replace(RECIPE, small_epochs=2, small_img_size=64)
+    data = TokenPictures([record] * 10, SIDE, recipe, "box")
+    for visit in range(40):
+        pixels, labels = data[visit % 10, visit]
+        side = 64 if visit < 20 else SIDE
+        assert pixels.shape == (3, side, side) and labels.shape == (side // 16,) * 2
+        shares = patches_of(pixels, (0, 1))
+        sure = abs(shares - 0.5) > 0.15
+        assert ((labels.numpy() == 1) == (shares > 0.5))[sure].all()
+
+
+def test_a_recipe_without_changes_shows_the_picture_as_it_is(record):
+    data = TokenPictures([record], SIDE, replace(RECIPE, augment=()), "box")
+    first, labels = data[0, 0]
+    expected = torch.from_numpy(data.picture(0)).permute(2, 0, 1) / 127.5 - 1
+    torch.testing.assert_close(first, expected)
+    for visit in VISITS:
+        assert torch.equal(data[0, visit][0], first) and torch.equal(data[0, visit][1], labels)
