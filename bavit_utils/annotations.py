@@ -6,6 +6,7 @@ units of 1/rows and 1/cols of a pixel: every patch is height x width units large
 coordinates, so that shares such as exactly one half come out exactly.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -84,6 +85,13 @@ def labels_for(record: Record, grid: tuple[int, int], rule: str = "mask", tau: f
     if rule == "mask":
         return labels_from_mask(record.mask(), grid, tau)
     return labels_from_boxes(record.boxes, record.size, grid, tau=tau, crowd=record.crowd)
+
+
+def stacked_labels(
+    records: Iterable[Record], grid: tuple[int, int], rule: str = "mask", tau: float | None = None
+) -> np.ndarray:
+    """`labels_for` of several pictures: int64 [N, rows, cols]."""
+    return np.stack([labels_for(record, grid, rule, tau) for record in records])
 
 
 def _overlaps(start: np.ndarray, end: np.ndarray, size: int, cells: int) -> np.ndarray:

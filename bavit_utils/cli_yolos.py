@@ -1,0 +1,80 @@
+"""The verbs of `bavit` that are about the detector: training, the sweep of Table 2, the throughput."""
+
+import argparse
+
+import torch
+
+from .annotations import stacked_labels
+from .bavit import foreground_maps, load_bavit
+from .benchmark import throughput
+from .config import DEPTHS, RUNS, get_profile
+from .curves import store_curve
+from .datasets import fingerprint, load_records
+from .results import provenance, save_rows, short_hash
+from .sweep import detections, sweep
+from .token_selectors import SCORERS
+from .training import train_yolos
+from .yolos import PrunedYolos, load_yolos, save_yolos
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train the profile's YOLOS; --store keeps checkpoint and curve in data/."""
+    profile = get_profile(args.profile)
+    detector, folder = train_yolos(profile, args.seed, limit=args.limit, max_steps=args.max_steps)
+    target = profile.checkpoint("yolos") if args.store else folder / "model.safetensors"
+    save_yolos(detector, target, metadata={"dataset": profile.detector_data, "seed": args.seed})
+    print(f"the detector is in {target.name}")
+    if args.store:
+        seen = {"/".join(part): fingerprint(load_records(*part, args.limit)) for part in profile.detector_train}
+        store_curve(folder, "yolos", provenance(seen, checkpoints=[target]))
+
+
+def fill_table2(args: argparse.Namespace) -> None:
+    """Fill Table 2 for a profile, with random and oracle choice beside BAViT; goes on where it was stopped."""
+    profile = get_profile(args.profile)
+    records = load_records(*profile.detector_eval, args.limit)
+    images = [record.image() for record in records]
+    checkpoint = profile.checkpoint("yolos")
+    detector = PrunedYolos(load_yolos(checkpoint))
+    labels = torch.from_numpy(stacked_labels(records, profile.detector_grid, profile.pruner_rule))
+    marks = fingerprint(records)
+    folder = RUNS / f"sweep-{profile.name}-{short_hash(checkpoint)}-{marks}"
+    dense = detections(detector, images, folder=folder)
+    for selector in args.selectors:
+        used = [checkpoint]
+        if selector in DEPTHS:
+            pruner = profile.checkpoint(selector)
+            used.append(pruner)
+            maps = foreground_maps(load_bavit(pruner), images)
+        else:
+            maps = SCORERS[selector](records, profile.bavit_grid, args.seed)
+        # Another pruner, or another seed of random scores, must not find these detections.
+        kept = folder / f"{selector}-{short_hash(used[1]) if selector in DEPTHS else args.seed}"
+        rows = sweep(profile, records, images, maps, detector, labels=labels, folder=kept, bavit=selector, dense=dense)
+        rows = [{"detector": "yolos", "seed": args.seed} | row for row in rows]
+        for row in rows:
+            print(f"{selector}: sparsity {row['sparsity']:.2f}, AP {row['AP']:.4f}, {row['delta_AP']:+.4f}")
+        if args.store:
+            source = provenance({"/".join(profile.detector_eval): marks}, len(records), used)
+            save_rows(f"table2-{profile.name}", f"yolos-{selector}", rows, source)
+
+
+def bench(args: argparse.Namespace) -> None:
+    """Measure dense and pruned detector in turn, BAViT included, with the token counts of real pictures."""
+    profile, sample = get_profile(args.profile), get_profile("sample")
+    records = load_records(*sample.detector_eval)
+    checkpoint = sample.checkpoint("bavit-small")
+    maps = foreground_maps(load_bavit(checkpoint), [record.image() for record in records])
+    rows = throughput(profile, maps, args.batch, args.repeats)
+    for row in rows:
+        print(
+            f"batch {row['batch']}, {row['method']}, sparsity {row['sparsity']:.2f}: {row['median_ms']:.1f} ms, "
+            f"{row['speedup']:.2f}x of {row['mac_speedup']:.2f}x, {row['peak_mb']:.0f} MB"
+        )
+    if args.store:
+        save_rows(
+            "throughput-cpu",
+            profile.name,
+            rows,
+            provenance({"sample/val": fingerprint(records)}, len(records), [checkpoint]),
+        )
