@@ -131,7 +131,7 @@ _PROFILES = {
         detector_img_size=512,
         detector_depth=12,
         num_detection_tokens=100,
-        bavit_recipe=Recipe(epochs=15, batch_size=16, lr=5e-4, mixed_precision="bf16", small_epochs=8),
+        bavit_recipe=Recipe(epochs=12, batch_size=16, lr=5e-4, mixed_precision="bf16", small_epochs=7),
         detector_recipe=Recipe(
             epochs=300, batch_size=32, lr=4e-4, weight_decay=1e-4, warmup_epochs=5, mixed_precision="bf16"
         ),
@@ -150,7 +150,7 @@ _PROFILES = {
         detector_img_size=512,
         detector_depth=12,
         num_detection_tokens=100,
-        bavit_recipe=Recipe(epochs=30, batch_size=16, lr=5e-4, mixed_precision="bf16", small_epochs=20),
+        bavit_recipe=Recipe(epochs=24, batch_size=16, lr=5e-4, mixed_precision="bf16", small_epochs=14),
         detector_recipe=Recipe(epochs=30, batch_size=32, lr=2.5e-5, weight_decay=1e-4, mixed_precision="bf16"),
     ),
 }
