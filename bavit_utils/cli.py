@@ -6,6 +6,7 @@ import sys
 from . import cli_bavit, cli_yolos
 from .ablations import ABLATIONS
 from .config import DEPTHS, EVAL_SPLIT, get_profile
+from .download import SOURCES, fetch
 from .notebook_runner import run_notebooks
 from .report import paper_beside_ours, update_readme
 from .sample_world import ensure_train_split, ensure_val_split
@@ -18,6 +19,12 @@ def sample_world(args: argparse.Namespace) -> None:
         print(path.relative_to(path.parents[2]))
 
 
+def download(args: argparse.Namespace) -> None:
+    """Fetch data sets and weights into BAVIT_DATA_DIR (or data/); goes on where it was stopped."""
+    for name in args.names:
+        print(fetch(name))
+
+
 def notebooks(args: argparse.Namespace) -> None:
     """Run every notebook top to bottom; --refresh writes their outputs back."""
     profile = get_profile(args.profile)
@@ -27,7 +34,7 @@ def notebooks(args: argparse.Namespace) -> None:
 
 
 def readme(args: argparse.Namespace) -> None:
-    """Write the paper-beside-ours table into README.md."""
+    """Write the paper-beside-ours table into README.md, and the model cards into data/checkpoints/README.md."""
     update_readme()
 
 
@@ -57,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--dataset", choices=tuple(EVAL_SPLIT), help="default: the profile's")
     train.add_argument("--rule", choices=("mask", "box"), help="label rule; default: the profile's")
     train.add_argument("--recipe", choices=("best", "paper"), default="best", help="default: best")
+    verb("download", download).add_argument(
+        "names", nargs="+", choices=tuple(SOURCES), metavar="NAME", help=", ".join(SOURCES)
+    )
     ablate = verb("ablate", cli_bavit.ablate, "profile", "seed", "limit", "store")
     ablate.add_argument("what", nargs="+", choices=tuple(ABLATIONS), help="what is varied")
     verb("train-yolos", cli_yolos.train, "profile", "seed", "limit", "max-steps", "store")
@@ -84,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         args.run(args)
-    except (FileNotFoundError, ValueError, FloatingPointError) as error:
+    except (OSError, ValueError, FloatingPointError) as error:
         print(f"bavit: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ import pandas as pd
 from .config import REPO, Profile, get_profile
 from .cost import bavit_multiply_adds, bavit_parameters, token_table
 from .figures import markdown_table
+from .model_cards import CARDS, model_cards
 from .results import NOT_RUN, PAPER, load_rows
 
 _BEGIN, _END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -110,7 +111,11 @@ def _speed(profile: Profile):
 
 
 def update_readme() -> None:
-    """Write the sample profile's table between the README's marks. Raises ValueError where the marks are missing."""
+    """Write the sample profile's table between the README's marks, and the model cards.
+
+    Raises ValueError where the marks are missing.
+    """
+    CARDS.write_text(model_cards(), encoding="utf-8")
     path = REPO / "README.md"
     path.write_text(readme_with_results(path.read_text(encoding="utf-8")), encoding="utf-8")
 

@@ -5,21 +5,21 @@ import os
 import warnings
 from pathlib import Path
 
-import pooch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from .config import data_dir
+from .download import DownloadError, fetch
 
-IMAGENET_NAME = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"  # timm's name; its weights expect mean = std = 0.5
 
 
 def save_weights(path: str | Path, state: dict[str, Tensor], metadata: dict, half: bool = True) -> Path:
     """Writes a state dict as one safetensors file, whole or not at all; `metadata` values are stored as JSON strings.
 
-    With `half`, floating-point tensors are stored as float16. Returns the path; missing folders are made.
+    With `half`, floating-point tensors are stored as float16. Returns the path; missing folders are made. OSError, with
+    file and remedy, where the disk is full. A writer that is killed leaves a file that ends in `.partial`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,9 +29,13 @@ def save_weights(path: str | Path, state: dict[str, Tensor], metadata: dict, hal
     }
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        save_file(tensors, partial, metadata={key: json.dumps(value) for key, value in metadata.items()})
-        partial.chmod(0o644)  # safetensors writes for the owner alone
+        # Not save_file: when it is killed, it leaves a hidden file of a name of its own.
+        partial.write_bytes(save(tensors, {key: json.dumps(value) for key, value in metadata.items()}))
         os.replace(partial, path)
+    except OSError as error:
+        raise OSError(
+            f"{path} can't be written ({error.strerror}): make room there and call again; what was there is as before"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
     return path
@@ -50,7 +54,7 @@ def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict]:
             metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items() if key != "format"}
             state = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} is damaged, or no checkpoint of ours ({error}): restore or train it anew") from error
+        raise ValueError(f"{path} is damaged, or no checkpoint of ours ({error}): restore it, or delete it and train anew") from error
     if metadata.get("model") != kind:
         raise ValueError(
             f"{path} holds {metadata.get('model') or 'unnamed weights'}, not a {kind} checkpoint: "
@@ -72,23 +76,15 @@ def fill_model(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> 
 def imagenet_blocks() -> dict[str, Tensor] | None:
     """ImageNet ViT-tiny's state dict under timm's tensor names, in float32; None, with a warning, where there is none.
 
-    Read from `weights/` in the data folder; where it isn't there, fetched into it by timm's name.
+    Read from `weights/` in the data folder; where it isn't there, fetched into it.
     """
     folder = data_dir() / "weights"
     path = next(iter(sorted(folder.glob("vit_tiny_patch16_224*.safetensors"))), None)
     try:
-        path = path or pooch.retrieve(
-            f"https://huggingface.co/timm/{IMAGENET_NAME}/resolve/main/model.safetensors",
-            known_hash=None,
-            fname=f"{IMAGENET_NAME}.safetensors",
-            path=folder,
-            downloader=pooch.HTTPDownloader(timeout=10),
-        )
-    except OSError:  # offline
+        path = path or fetch("vit-tiny")
+    except DownloadError as error:
         warnings.warn(
-            "no ImageNet ViT-tiny weights at hand, so the blocks start from random values: put "
-            f"{IMAGENET_NAME}.safetensors into {folder}, or go online once",
-            stacklevel=3,
+            f"no ImageNet ViT-tiny weights at hand, so the blocks start from random values: {error}", stacklevel=3
         )
         return None
     try:

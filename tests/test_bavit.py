@@ -1,5 +1,7 @@
 """BAViT: its size, its ImageNet start, its loss (Eq. 3) and its files."""
 
+import errno
+
 import pytest
 import timm
 import torch
@@ -14,7 +16,8 @@ from bavit_utils.bavit import (
     save_bavit,
 )
 from bavit_utils.config import data_dir
-from bavit_utils.weights import IMAGENET_NAME, imagenet_blocks, save_weights
+from bavit_utils.download_sources import IMAGENET_NAME
+from bavit_utils.weights import imagenet_blocks, save_weights
 
 needs_imagenet = pytest.mark.skipif(not list((data_dir() / "weights").glob("vit_tiny*")),
                                     reason="no ImageNet weights in BAVIT_DATA_DIR's weights folder")
@@ -138,12 +141,12 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = save_weights(tmp_path / "w.safetensors", {"x": torch.ones(2)}, {"model": "bavit"})
     before = path.read_bytes()
 
-    def cut_short(tensors, file, metadata):
-        file.write_bytes(b"half a file")
-        raise OSError("disk full")
+    def cut_short(file, content):
+        file.write_text("half a file")
+        raise OSError(errno.ENOSPC, "disk full")
 
-    monkeypatch.setattr("bavit_utils.weights.save_file", cut_short)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(type(path), "write_bytes", cut_short)
+    with pytest.raises(OSError, match=r"w\.safetensors can't be written \(disk full\): make room"):
         save_weights(path, {"x": torch.zeros(2)}, {"model": "bavit"})
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 

@@ -107,11 +107,12 @@ def test_what_the_code_imports_is_a_direct_dependency():
     direct, distributions = direct_requirements(), packages_distributions()
     brought = [Requirement(line) for name in direct for line in requires(name) or ()]
     along = {canonicalize_name(r.name) for r in brought if "extra" not in str(r.marker)}
+    ours = {"bavit_utils", *(path.stem for path in REPO.glob("tests/*.py"))}
     for path in [*REPO.glob("bavit_utils/*.py"), *REPO.glob("tests/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else \
                 [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            for module in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"bavit_utils"}:
+            for module in {name.split(".")[0] for name in names} - sys.stdlib_module_names - ours:
                 owners = {canonicalize_name(name) for name in distributions.get(module, [module])}
                 assert owners & (direct.keys() | along), f"{path.name} imports {module}: add it to pyproject.toml"
 
