@@ -15,12 +15,12 @@ from .metrics import token_metrics
 from .training import fit_bavit
 from .training_data import TokenPictures
 
-_RECIPE = Recipe(epochs=6, batch_size=16, lr=5e-4, mixed_precision="bf16")
+_RECIPE = Recipe(epochs=4, batch_size=16, lr=5e-4, mixed_precision="bf16")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One training of an ablation: BAViT-small at 192 px, six epochs from the ImageNet blocks, unless said otherwise.
+    """One training of an ablation: BAViT-small at 192 px, four epochs from the ImageNet blocks, unless said otherwise.
 
     `n_train` takes the first pictures of the training list, for as many steps as all of them would get.
     """

@@ -131,7 +131,7 @@ _PROFILES = {
         detector_img_size=512,
         detector_depth=12,
         num_detection_tokens=100,
-        bavit_recipe=Recipe(epochs=12, batch_size=16, lr=5e-4, mixed_precision="bf16", small_epochs=7),
+        bavit_recipe=Recipe(epochs=13, batch_size=16, lr=5e-4, mixed_precision="bf16", small_epochs=5),
         detector_recipe=Recipe(
             epochs=300, batch_size=32, lr=4e-4, weight_decay=1e-4, warmup_epochs=5, mixed_precision="bf16"
         ),
