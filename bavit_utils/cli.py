@@ -78,7 +78,10 @@ def _parser() -> argparse.ArgumentParser:
         default=["bavit-small", "random", "oracle-mask"],
         help="who chooses the tokens; default: bavit-small random oracle-mask",
     )
-    verb("postprocess", cli_bavit.postprocess, "profile", "limit", "store")
+    for name, run in (("calibrate", cli_bavit.calibrate), ("postprocess", cli_bavit.postprocess)):
+        measured = verb(name, run, "profile", "limit", "store")
+        measured.add_argument("--dataset", choices=tuple(EVAL_SPLIT), help="default: the profile's")
+        measured.add_argument("--rule", choices=("mask", "box"), help="label rule; default: the profile's")
     bench = verb("bench", cli_yolos.bench, "profile", "store")
     bench.add_argument("--batch", nargs="+", type=int, default=[1, 8], help="batch sizes; default: 1 8")
     bench.add_argument("--repeats", type=int, default=20, help="timed rounds; default: 20")

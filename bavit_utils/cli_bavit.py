@@ -1,4 +1,4 @@
-"""The verbs of `bavit` that are about BAViT alone: training, ablations, calibration, post-processing (Table 1, Figs. 4-6)."""
+"""The verbs of `bavit` about BAViT alone: training, ablations, calibration, post-processing (Table 1, Figs. 4 to 6)."""
 
 import argparse
 from pathlib import Path
@@ -8,6 +8,7 @@ import torch
 from .ablations import ABLATIONS, run_variant
 from .annotations import stacked_labels
 from .bavit import foreground_maps, load_bavit, save_bavit
+from .calibration import calibration_rows
 from .config import DEPTHS, EVAL_SPLIT, PAPER_RECIPE, RUNS, Profile, get_profile
 from .curves import read_curve, store_curve
 from .datasets import fingerprint, load_records
@@ -61,17 +62,9 @@ def _evaluate_bavit(profile: Profile, args, checkpoint: Path, dataset: str, rule
 
 def postprocess(args: argparse.Namespace) -> None:
     """Measure the appendix's neighbour fill, 0 to 5 steps, beside moving the threshold alone."""
-    profile = get_profile(args.profile)
-    dataset, rule = profile.bavit_data, profile.bavit_rule
+    profile, dataset, rule, checkpoint = _chosen(args)
     records = load_records(dataset, EVAL_SPLIT[dataset], args.limit)
-    checkpoint = profile.checkpoint("bavit-small", dataset, rule)
-    maps = foreground_maps(load_bavit(checkpoint), [record.image() for record in records])
-    labels = stacked_labels(records, profile.bavit_grid, rule)
-    rows = [
-        row
-        for neighbours, more_than in ((8, 2), (4, 2), (8, 1), (8, 3), (8, 4))
-        for row in postprocessing_rows(maps, labels, more_than=more_than, neighbours=neighbours)
-    ]
+    rows = postprocessing_rows(*_maps_and_labels(checkpoint, records, profile, rule))
     for row in rows:
         print(
             f"{row['neighbours']} neighbours, more than {row['more_than']}, {row['step']} steps: "
@@ -79,7 +72,38 @@ def postprocess(args: argparse.Namespace) -> None:
         )
     if args.store:
         source = provenance({f"{dataset}/{EVAL_SPLIT[dataset]}": fingerprint(records)}, len(records), [checkpoint])
-        save_rows(f"postprocessing-{profile.name}", f"bavit-small-{dataset}-{rule}", rows, source)
+        save_rows(f"postprocessing-{dataset}", checkpoint.stem, rows, source)
+
+
+def calibrate(args: argparse.Namespace) -> None:
+    """Measure what the probabilities are worth, and choose the threshold that loses at most 2 % of the foreground."""
+    profile, dataset, rule, checkpoint = _chosen(args)
+    # The end of the training list, which BAViT isn't trained on, decides; the held-out list is only measured.
+    dev = split_records(load_records(dataset, "train"))[1][: args.limit]
+    held_out = load_records(dataset, EVAL_SPLIT[dataset], args.limit)
+    pictures = [_maps_and_labels(checkpoint, records, profile, rule) for records in (dev, held_out)]
+    rows = calibration_rows(*pictures[0], *pictures[1])
+    for row in rows:
+        if row["kind"] == "operating-point":
+            print(
+                f"threshold {row['threshold']:.4f} on {row['n_images']} {row['split']} pictures: "
+                f"{row['fg_recall']:.4f} of the foreground kept, sparsity {row['sparsity']:.4f}"
+            )
+    if args.store:
+        marks = {f"{dataset}/train, end": fingerprint(dev), f"{dataset}/{EVAL_SPLIT[dataset]}": fingerprint(held_out)}
+        save_rows(f"calibration-{dataset}", checkpoint.stem, rows, provenance(marks, len(held_out), [checkpoint]))
+
+
+def _chosen(args: argparse.Namespace) -> tuple[Profile, str, str, Path]:
+    """Profile, data set and label rule, the profile's where none is named, and BAViT-small's checkpoint for them."""
+    profile = get_profile(args.profile)
+    dataset, rule = args.dataset or profile.bavit_data, args.rule or profile.bavit_rule
+    return profile, dataset, rule, profile.checkpoint("bavit-small", dataset, rule)
+
+
+def _maps_and_labels(checkpoint: Path, records, profile: Profile, rule: str) -> tuple[torch.Tensor, torch.Tensor]:
+    maps = foreground_maps(load_bavit(checkpoint), [record.image() for record in records])
+    return maps, stacked_labels(records, profile.bavit_grid, rule)
 
 
 def ablate(args: argparse.Namespace) -> None:

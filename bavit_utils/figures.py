@@ -234,15 +234,18 @@ def compare_grids(images: Sequence[np.ndarray], grids: Mapping[str, Sequence[np.
     return fig
 
 
-def figure4(images: Sequence[np.ndarray], keeps: Sequence[np.ndarray]) -> Figure:
-    """Fig. 4: originals on top; below, pruned patches in white and the share that is pruned."""
-    fig, axes = _panels(images, 2)
-    for column, image, keep in zip(axes.T, images, keeps, strict=True):
-        show_picture(column[0], image)
-        overlay(column[1], image, keep, style="white")
-        column[1].add_patch(plt.Rectangle((0, 0), *image.shape[1::-1], fill=False, edgecolor=GREY, linewidth=0.8))
-        column[1].annotate(f"{1 - np.mean(np.asarray(keep)):.0%} sparsity", (0.5, 0), (0, -3), "axes fraction",
-                           textcoords="offset points", ha="center", va="top")
+def figure4(images: Sequence[np.ndarray], keeps: Mapping[str, Sequence[np.ndarray]]) -> Figure:
+    """Fig. 4: originals on top; below, a row a named model: pruned patches white, and the share that is pruned."""
+    fig, axes = _panels(images, 1 + len(keeps))
+    for ax, image in zip(axes[0], images, strict=True):
+        show_picture(ax, image)
+    for row, (name, grids) in zip(axes[1:], keeps.items(), strict=True):
+        row[0].text(-0.04, 0.5, name, rotation=90, ha="right", va="center", transform=row[0].transAxes)
+        for ax, image, keep in zip(row, images, grids, strict=True):
+            overlay(ax, image, keep, style="white")
+            ax.add_patch(plt.Rectangle((0, 0), *image.shape[1::-1], fill=False, edgecolor=GREY, linewidth=0.8))
+            ax.annotate(f"{1 - np.mean(np.asarray(keep)):.0%} sparsity", (0.5, 0), (0, -3), "axes fraction",
+                        textcoords="offset points", ha="center", va="top")
     return fig
 
 

@@ -23,7 +23,7 @@ def _number(x) -> float | None:
     return float(x) if np.isfinite(x) else None
 
 
-def _resampling_weights(n_images: int, n_boot: int, seed: int) -> np.ndarray:
+def resampling_weights(n_images: int, n_boot: int, seed: int) -> np.ndarray:
     """How often each picture is drawn in each resample, [n_boot, n_images]; equal seeds draw equal pictures."""
     draws = np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), size=n_boot)
     return draws.astype(np.float64)
@@ -37,10 +37,10 @@ def token_metrics(fg_prob, labels, n_boot: int = 1000, seed: int = 0) -> dict[st
     always the commoner class; `balanced_accuracy`; `auroc`; `fg_share`; `fg_recall_at_35`. Raises ValueError for
     unequal shapes, other labels, probabilities that are not finite, or no token at all.
     """
-    fg_prob, labels = _tokens(fg_prob, labels)
+    fg_prob, labels = flat_tokens(fg_prob, labels)
     valid, is_fg = labels != IGNORE_INDEX, labels == 1
     correct = ((fg_prob >= 0.5) == is_fg) & valid
-    weights = _resampling_weights(len(labels), n_boot, seed)
+    weights = resampling_weights(len(labels), n_boot, seed)
     drawn = weights @ valid.sum(1)
     resampled = (weights @ correct.sum(1))[drawn > 0] / drawn[drawn > 0]
     low, high = np.percentile(resampled, [2.5, 97.5])
@@ -66,15 +66,15 @@ def fg_recall_at(fg_prob, labels, sparsity: float) -> float | None:
     pruned like any other), to the nearest whole token, equal probabilities in reading order; the mean is over all FG
     tokens.
     """
-    fg_prob, labels = _tokens(fg_prob, labels)
+    fg_prob, labels = flat_tokens(fg_prob, labels)
     is_fg = labels == 1
     order = np.argsort(fg_prob, axis=1, kind="stable")
     survives = np.take_along_axis(is_fg, order, axis=1)[:, round(sparsity * labels.shape[1]):]
     return float(survives.sum() / is_fg.sum()) if is_fg.any() else None
 
 
-def _tokens(fg_prob, labels) -> tuple[np.ndarray, np.ndarray]:
-    """Both as [N, tokens], checked."""
+def flat_tokens(fg_prob, labels) -> tuple[np.ndarray, np.ndarray]:
+    """Both as [N, tokens], the first in float64; ValueErrors as in `token_metrics`."""
     fg_prob, labels = _array(fg_prob, np.float64), _array(labels)
     if fg_prob.shape != labels.shape or labels.ndim < 2:
         raise ValueError(f"fg_prob {fg_prob.shape} and labels {labels.shape} should both be [N, rows, cols]")
@@ -176,7 +176,7 @@ class DetectionEvaluation:
     def resampled(self, n_boot: int, seed: int) -> np.ndarray:
         """AP of each resample of the pictures, [n_boot]; nan where a resample holds no object."""
         if (n_boot, seed) not in self._resampled:
-            weights = _resampling_weights(len(self.image_ids), n_boot, seed)
+            weights = resampling_weights(len(self.image_ids), n_boot, seed)
             self._resampled[n_boot, seed] = self.weighted_average_precision(weights).mean(axis=1)
         return self._resampled[n_boot, seed]
 

@@ -1,4 +1,4 @@
-"""Curves and bars: trainings, Table 2 with its sweep and token arithmetic, post-processing, grids, time.
+"""Curves and bars: trainings, Table 2 with its sweep and token arithmetic, grids, time.
 
 Fractions come in as in the result files, 0 to 1, and are drawn in per cent; AP is drawn in points.
 """
@@ -11,12 +11,12 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, PercentFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter, ScalarFormatter
 
 from .config import get_profile
 from .cost import multiply_adds, token_table
 from .figures import (
-    BLUE, GREEN, GREY, OURS_COLOUR, PAPER_COLOUR, PURPLE, SKY, TEXT_WIDTH, VERMILION, draw_boxes, overlay, show_picture,
+    BLUE, GREEN, GREY, OURS_COLOUR, PALETTE, PAPER_COLOUR, PURPLE, SKY, TEXT_WIDTH, VERMILION, draw_boxes, overlay, show_picture,
 )
 from .pruning import detector_keep, resize_grid
 from .results import PAPER
@@ -29,22 +29,27 @@ _PERCENT = PercentFormatter(1, decimals=0)
 
 
 def training_curves(rows: pd.DataFrame, metric: str = "metric") -> Figure:
-    """Training loss, with its running mean of 20 entries, and the evaluation's metric against the epoch (section 3.4).
+    """Training loss, as a running mean of 20 entries, and the evaluation's metric against the epoch (section 3.4).
 
     `rows` of `results/curves.json` for one or several trainings: `run, step, loss, metric`. A row has a loss, or, after
-    each epoch, a metric. `metric` is the second axis's label.
+    each epoch, a metric. Runs that differ in their seed alone share a colour. `metric` is the second axis's label.
     """
-    fig, axes = plt.subplots(1, 2, figsize=(TEXT_WIDTH, 2.8))
-    for run, line in rows.groupby("run", sort=False):
-        losses, metrics = line[line["loss"].notna()], line[line["metric"].notna()]
-        epoch = metrics["step"].min() if len(metrics) else 1  # steps of an epoch
-        mean = losses["loss"].rolling(20, min_periods=1, center=True).mean()
-        drawn, = axes[0].plot(losses["step"] / epoch, mean, label=run)
-        axes[0].plot(losses["step"] / epoch, losses["loss"], color=drawn.get_color(), alpha=0.25, lw=0.7)
-        axes[1].plot(metrics["step"] / epoch, metrics["metric"], "o-", label=run)
-    axes[0].set(xlabel="epoch", ylabel="training loss")
-    axes[1].set(xlabel="epoch", ylabel=metric)
-    axes[1].legend()
+    fig, axes = plt.subplots(1, 2, figsize=(TEXT_WIDTH, 3.4))
+    names = rows["run"].str.replace(r"-seed\d+$", "", regex=True)
+    for number, (name, group) in enumerate(rows.groupby(names, sort=False)):
+        colour, style = PALETTE[1:][number % 7], ("-", "--", ":")[number // 7]
+        for seed, (_, line) in enumerate(group.groupby("run")):
+            losses, metrics = line[line["loss"].notna()], line[line["metric"].notna()]
+            epoch = metrics["step"].min() if len(metrics) else 1  # steps of an epoch
+            mean = losses["loss"].rolling(20, min_periods=1, center=True).mean()
+            label = None if seed else name
+            axes[0].plot(losses["step"] / epoch, mean, style, color=colour, lw=1, label=label)
+            axes[1].plot(metrics["step"] / epoch, metrics["metric"], style, color=colour, lw=1, marker=".", label=label)
+    axes[0].set(xlabel="epoch", ylabel="training loss", xscale="log")
+    axes[1].set(xlabel="epoch", ylabel=metric, xscale="log")
+    for ax in axes:
+        ax.xaxis.set_major_formatter(ScalarFormatter())
+    fig.legend(*axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return fig
 
 
@@ -150,29 +155,6 @@ def sparsity_histogram(sparsities: Mapping[str, Sequence[float]]) -> Figure:
         ax.set(xlabel="sparsity of a picture", title=f"{name}: mean {np.mean(values):.0%}", xlim=(0, 1))
         ax.xaxis.set_major_formatter(_PERCENT)
     axes[0, 0].set_ylabel("pictures")
-    return fig
-
-
-def postprocessing_figure(rows: pd.DataFrame) -> Figure:
-    """The appendix's filling, step by step: foreground recall and accuracy against sparsity, beside a moved threshold.
-
-    `rows` are of `postprocessing.postprocessing_rows`, for one or several `neighbours`.
-    """
-    fig, axes = plt.subplots(1, 2, figsize=(TEXT_WIDTH, 3.1))
-    alone = rows.sort_values("sparsity")
-    for ax, column, label in ((axes[0], "fg_recall", "foreground kept"), (axes[1], "accuracy", "token accuracy")):
-        ax.plot(alone["sparsity"], alone[f"{column}_alone"], "--", color=GREY, label="threshold alone")
-        for (count, line), colour, marker in zip(rows.groupby("neighbours"), (PURPLE, BLUE), "so", strict=False):
-            ax.plot(line["sparsity"], line[column], f"{marker}-", color=colour, label=f"{count} neighbours")
-            for step in line.itertuples():
-                if count == 8:
-                    ax.annotate(step.step, (step.sparsity, getattr(step, column)), (0, 5), textcoords="offset points",
-                                fontsize=7, ha="center")
-        ax.set(xlabel="sparsity", ylabel=label)
-        ax.xaxis.set_major_formatter(_PERCENT)
-        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
-        ax.invert_xaxis()
-    axes[0].legend()
     return fig
 
 

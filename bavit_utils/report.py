@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from .accuracy import table1
 from .config import REPO, Profile, get_profile
 from .cost import bavit_multiply_adds, bavit_parameters, token_table
 from .figures import markdown_table
@@ -29,23 +30,19 @@ def paper_beside_ours(profile: Profile) -> pd.DataFrame:
 
 
 def _accuracy(profile: Profile):
-    """Table 1. The sample world has no row of its own there: it stands beside VOC's."""
-    for model in ("bavit-small", "bavit-large"):
-        paper = {row["dataset"]: row["accuracy"] for row in PAPER.table1 if row["model"] == model}
-        wanted = (
-            [("sample", "mask"), ("voc2012", "mask"), ("coco", "mask")]
-            if profile.name == "sample"
-            else [(profile.bavit_data, profile.bavit_rule)]
-        )
-        for dataset, rule in wanted:
-            stored = load_rows("table1", model=model, dataset=dataset, rule=rule)
-            claim = {"sample": "–", "coco": _percent(paper["coco"])}.get(dataset, _percent(paper["voc"]))
-            ours, where = NOT_RUN, f"{dataset}, {rule} labels"
-            if len(stored):
-                best = stored.iloc[0]
-                ours = f"{_percent(best.accuracy)} (always one class {_percent(best.majority)})"
-                where += f", {best.n_images} pictures"
-            yield f"token accuracy, {model}", claim, ours, where
+    """Table 1 by the best recipe: all data sets on the sample profile, else those of the profile."""
+    table = table1()
+    table = table[table["recipe"] == "best"]
+    if profile.name != "sample":
+        table = table[table["data set"].str.startswith(profile.name)]
+    for _, row in table.iterrows():
+        claim = _percent(row["paper (%)"] / 100) if row["paper (%)"] > 0 else "–"
+        ours, where = row["ours (%)"], f"{row['data set']}, {row['labels']} labels"
+        if ours != NOT_RUN:
+            spread = f" ± {row['± seeds']:.1f} over {row['seeds']:.0f} seeds" if row["seeds"] > 1 else ""
+            ours = f"{ours}{spread} % (always one class {row['always one class (%)']:.1f} %)"
+            where += f", {row['pictures']:.0f} pictures"
+        yield f"token accuracy, {row['model']}", claim, ours, where
 
 
 def _cost(profile: Profile):

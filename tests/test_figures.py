@@ -94,18 +94,18 @@ def test_one_turned_patch_leaves_a_picture_figure_untouched_and_many_do_not(fold
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 255, (96, 96, 3), dtype=np.uint8) for _ in range(6)]
     keeps = [rng.random((12, 12)) < 0.5 for _ in range(6)]
-    path = save_figure(figures.figure4(pictures, keeps), "figure4", SAMPLE, shows_pictures=True)
+    path = save_figure(figures.figure4(pictures, {"model": keeps}), "figure4", SAMPLE, shows_pictures=True)
     age(path)
     keeps[2][5, 5] ^= True
-    save_figure(figures.figure4(pictures, keeps), "figure4", SAMPLE, shows_pictures=True)
+    save_figure(figures.figure4(pictures, {"model": keeps}), "figure4", SAMPLE, shows_pictures=True)
     assert path.stat().st_mtime_ns == 10**18
     keeps[2] = ~keeps[2]
-    save_figure(figures.figure4(pictures, keeps), "figure4", SAMPLE, shows_pictures=True)
+    save_figure(figures.figure4(pictures, {"model": keeps}), "figure4", SAMPLE, shows_pictures=True)
     assert path.stat().st_mtime_ns != 10**18
 
 
 def test_pictures_of_others_are_not_stored(folder, image):
-    fig = figures.figure4([image], [np.ones((2, 2), dtype=bool)])
+    fig = figures.figure4([image], {"model": [np.ones((2, 2), dtype=bool)]})
     assert save_figure(fig, "figure4", VOC, shows_pictures=True) is None
     assert not list(folder.rglob("*.png"))
     assert save_figure(line(), "line", VOC).exists()
@@ -186,8 +186,10 @@ def test_figure2_has_three_rows_and_shades_the_objects(image):
 
 
 def test_figure4_tells_the_sparsity(image):
-    fig = figures.figure4([image], [np.array([[True, False], [False, False]])])
-    assert fig.axes[1].texts[0].get_text() == "75% sparsity"
+    less = np.array([[True, False], [False, False]])
+    fig = figures.figure4([image], {"small": [less], "large": [~less]})
+    assert [ax.texts[-1].get_text() for ax in fig.axes[1:]] == ["75% sparsity", "25% sparsity"]
+    assert [ax.texts[0].get_text() for ax in fig.axes[1:]] == ["small", "large"]
 
 
 def test_compare_grids_counts_foreground_only(image):

@@ -40,6 +40,15 @@ def test_training_curves_count_epochs_from_the_first_evaluation():
     assert metric.get_ylabel() == "token accuracy"
 
 
+def test_seeds_of_one_training_share_colour_and_name():
+    runs = [f"{name}-seed{seed}" for name in ("small", "large") for seed in (0, 1)]
+    rows = pd.DataFrame([{"run": run, "step": 5, "loss": 0.5, "metric": 0.8} for run in runs])
+    metric = plots.training_curves(rows).axes[1]
+    colours = [line.get_color() for line in metric.lines]
+    assert colours[0] == colours[1] != colours[2] == colours[3]
+    assert [line.get_label() for line in metric.lines[::2]] == ["small", "large"]
+
+
 def test_sweep_figure_has_the_paper_and_every_selector_in_points():
     curves = {"bavit-small": sweep_rows(0.1), "random": sweep_rows(0.3)}
     fig = plots.sweep_figure(curves, dense_gmacs=1.0, dense_ap=0.412)
@@ -87,18 +96,6 @@ def test_sparsity_histogram_counts_every_picture():
     fig = plots.sparsity_histogram({"threshold 0.5": [0.1, 0.72, 0.74, 1.0], "0.9": [0.0, 0.1, 0.2, 0.3]})
     assert [sum(bar.get_height() for bar in ax.patches) for ax in fig.axes] == [4, 4]
     assert fig.axes[0].patches[14].get_height() == 2
-
-
-def test_postprocessing_figure_draws_both_neighbourhoods():
-    rows = pd.DataFrame({
-        "neighbours": [8, 8, 4, 4], "step": [0, 1, 0, 1], "sparsity": [0.6, 0.5, 0.6, 0.55],
-        "fg_recall": [0.8, 0.9, 0.8, 0.85], "accuracy": [0.9, 0.88, 0.9, 0.89],
-        "fg_recall_alone": [0.8, 0.91, 0.8, 0.86], "accuracy_alone": [0.9] * 4,
-    })
-    drawn = lines(plots.postprocessing_figure(rows).axes[0])
-    np.testing.assert_allclose(drawn["8 neighbours"], [[0.6, 0.8], [0.5, 0.9]])
-    np.testing.assert_allclose(drawn["4 neighbours"][-1], [0.55, 0.85])
-    assert len(drawn["threshold alone"]) == 4
 
 
 def test_copies_are_once_twice_and_four_times():

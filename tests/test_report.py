@@ -2,7 +2,7 @@
 
 import pytest
 
-from bavit_utils import report
+from bavit_utils import accuracy, report
 from bavit_utils.config import REPO, get_profile
 from bavit_utils.report import paper_beside_ours, readme_with_results
 from bavit_utils.results import NOT_RUN, PAPER
@@ -10,11 +10,12 @@ from bavit_utils.results import NOT_RUN, PAPER
 
 def test_rows_that_were_not_run_say_so(monkeypatch):
     load = report.load_rows
-    monkeypatch.setattr(report, "load_rows", lambda name, **where: load("nothing", **where))
+    for module in (report, accuracy):
+        monkeypatch.setattr(module, "load_rows", lambda name, **where: load("nothing", **where))
     table = paper_beside_ours(get_profile("voc")).set_index("quantity")
-    assert table.ours["token accuracy, bavit-small"] == NOT_RUN
+    assert set(table.ours["token accuracy, bavit-small"]) == {NOT_RUN}
     assert table.ours["dense detector"] == NOT_RUN
-    assert table.paper["token accuracy, bavit-small"] == "75.9 %"
+    assert set(table.paper["token accuracy, bavit-small"]) == {"75.9 %"}
     assert table.ours["parameters of BAViT-small"] == "1.15 M"
 
 
