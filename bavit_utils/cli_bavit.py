@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 
 from .ablations import ABLATIONS, run_variant
 from .annotations import stacked_labels
@@ -27,6 +28,8 @@ def train(args: argparse.Namespace) -> None:
     model, _ = train_bavit(
         profile, args.model, dataset, rule, args.seed, recipe, folder, limit=args.limit, max_steps=args.max_steps
     )
+    if not PartialState().is_main_process:  # of several, the first one measures and stores
+        return
     keep = args.store and args.recipe == "best" and args.seed == 0
     target = profile.checkpoint(args.model, dataset, rule) if keep else folder / "model.safetensors"
     save_bavit(model, target, {"dataset": dataset, "rule": rule, "recipe": args.recipe, "seed": args.seed})

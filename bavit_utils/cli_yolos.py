@@ -3,6 +3,7 @@
 import argparse
 
 import torch
+from accelerate import PartialState
 
 from .annotations import stacked_labels
 from .bavit import foreground_maps, load_bavit
@@ -21,6 +22,8 @@ def train(args: argparse.Namespace) -> None:
     """Train the profile's YOLOS; --store keeps checkpoint and curve in data/."""
     profile = get_profile(args.profile)
     detector, folder = train_yolos(profile, args.seed, limit=args.limit, max_steps=args.max_steps)
+    if not PartialState().is_main_process:
+        return
     target = profile.checkpoint("yolos") if args.store else folder / "model.safetensors"
     save_yolos(detector, target, metadata={"dataset": profile.detector_data, "seed": args.seed})
     print(f"the detector is in {target.name}")

@@ -2,11 +2,9 @@
 
 A training lives in a folder: `state.safetensors` (weights, optimiser, position; written whole or not at all) and
 `log.csv`. The same command goes on where an interrupted one stopped: every random choice is a function of the seed and
-the step (see `training_data.py`).
+the step (see `training_data.py`). Several processes (`accelerate launch`) share a batch, and get the losses of one.
 """
 
-import csv
-import json
 import math
 import os
 import time
@@ -17,11 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration
+from accelerate.utils import DataLoaderConfiguration, reduce
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
+from transformers import YolosConfig
+from transformers.loss.loss_for_object_detection import HungarianMatcher, ImageLoss
+from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
 from .annotations import labels_for
 from .bavit import accumulative_cross_entropy, create_bavit, foreground_maps
@@ -30,11 +31,12 @@ from .datasets import Record, load_records
 from .images import warp
 from .metrics import average_precision, token_metrics
 from .training_data import DetectionPictures, Pictures, TokenPictures, Visits, collate_detection
-from .weights import read_weights, save_weights
+from .training_state import Interruption, Log, State, Waiting
 from .yolos import PrunedYolos, create_yolos, predict
 
 SAVE_SECONDS = 120  # between two states
 LOG_STEPS = 25
+MAX_LOSS = 1e4  # a loss above has exploded: chance is 0.7 for BAViT, and some 10 for the detector
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
@@ -45,69 +47,6 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     if recipe.step_epochs:
         return recipe.lr * 0.1 ** (step // (recipe.step_epochs * steps_per_epoch))
     return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-
-class _State:
-    """Weights, optimiser and position of a training, as one safetensors file."""
-
-    def __init__(self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: dict):
-        self.path, self.model, self.optimizer, self.identity = path, model, optimizer, identity
-
-    def save(self, step: int) -> None:
-        moments = {
-            f"optimizer.{i}.{key}": value
-            for i, slots in self.optimizer.state_dict()["state"].items()
-            for key, value in slots.items()
-        }
-        weights = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        save_weights(
-            self.path, weights | moments, {"model": "training", "step": step, "identity": self.identity}, half=False
-        )
-
-    def load(self) -> int:
-        """Take up the stored state, if there is one; returns the step to go on with."""
-        if not self.path.exists():
-            return 0
-        stored, metadata = read_weights(self.path, "training")
-        if metadata["identity"] != json.loads(json.dumps(self.identity)):
-            raise ValueError(
-                f"{self.path} belongs to another training ({metadata['identity']}): "
-                "remove its folder, or choose another one"
-            )
-        self.model.load_state_dict({k.removeprefix("model."): v for k, v in stored.items() if k.startswith("model.")})
-        state = self.optimizer.state_dict()
-        for key, value in stored.items():
-            if key.startswith("optimizer."):
-                _, index, slot = key.split(".")
-                state["state"].setdefault(int(index), {})[slot] = value
-        self.optimizer.load_state_dict(state)
-        return metadata["step"]
-
-
-class _Log:
-    """`log.csv`: a row every few steps and one after every epoch; rows past the step we resume from are dropped."""
-
-    columns = ("step", "epoch", "loss", "lr", "seconds", "metric")
-
-    def __init__(self, path: Path, step: int):
-        rows = (
-            [row for row in csv.DictReader(path.open()) if int(row["step"]) <= step] if path.exists() and step else []
-        )
-        self.seconds = float(rows[-1]["seconds"]) if rows else 0.0
-        self.started = time.perf_counter()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = path.open("w", newline="")
-        self.writer = csv.DictWriter(self.file, self.columns)
-        self.writer.writeheader()
-        self.writer.writerows(rows)
-
-    def elapsed(self) -> float:
-        """Seconds of training so far, those before an interruption included."""
-        return self.seconds + time.perf_counter() - self.started
-
-    def write(self, **row) -> None:
-        self.writer.writerow({"seconds": f"{self.elapsed():.1f}", **row})
-        self.file.flush()
 
 
 def fit(
@@ -127,70 +66,111 @@ def fit(
     number for the log after each epoch.
     `identity` says what is trained besides the recipe: a folder's state is taken up only by the same training, else
     ValueError. `max_steps` stops early, with the state saved. Raises FloatingPointError, naming the step, for a loss or
-    gradient that isn't finite; the last state stays. An interruption (Ctrl-C) saves the state before it goes on up.
+    gradient that isn't finite and for a loss above MAX_LOSS; the last state stays. Ctrl-C and SIGTERM save the state
+    before they go on up. The log has the loss of all processes together; the first one alone evaluates and writes.
     """
     recipe, seed = data.recipe, data.seed
     accelerator = Accelerator(dataloader_config=DataLoaderConfiguration(split_batches=True))
+    main, rank = accelerator.is_main_process, accelerator.process_index
     visits = Visits(len(data), recipe.batch_size, seed)
     workers = 0 if data.kept is not None else os.cpu_count()  # decoding at every visit is what takes long
     loader = DataLoader(data, batch_sampler=visits, collate_fn=collate, num_workers=workers)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     identity = {**asdict(recipe), **(identity or {}), "seed": seed, "pictures": len(data), "img_size": data.img_size}
-    state = _State(folder / "state.safetensors", model, optimizer, identity)
+    state = State(folder / "state.safetensors", model, optimizer, identity)
     step = state.load()
     wrapped, prepared, loader = accelerator.prepare(model, optimizer, loader)
-    total = recipe.epochs * len(visits)
-    end = min(total, max_steps or total)
-    log = _Log(folder / "log.csv", step) if accelerator.is_main_process else None
-    progress = tqdm(total=end, initial=step, unit="step", disable=not accelerator.is_main_process, mininterval=5)
+    batches = Waiting(loader)
+    end = min(recipe.epochs * len(visits), max_steps or math.inf)
+    log = Log(folder / "log.csv", step) if main else None
+    progress = tqdm(total=end, initial=step, unit="step", disable=not main, mininterval=5)
     saved = time.perf_counter()
-    try:
-        while step < end:
-            visits.epoch, visits.start = divmod(step, len(visits))
-            wrapped.train()
-            for pixels, targets in loader:
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(recipe, step, len(visits))
-                # Not accelerate's own mixed precision, which is fixed for all trainings of a process.
-                with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=recipe.mixed_precision == "bf16"):
-                    loss = loss_of(wrapped, pixels, targets)
-                prepared.zero_grad()
-                accelerator.backward(loss)
-                norm = accelerator.clip_grad_norm_(model.parameters(), clip)
-                if not torch.isfinite(loss.detach() + norm):
-                    raise FloatingPointError(
-                        f"the loss is {loss.item()}, its gradient {norm.item()} at step {step}: lower the learning rate "
-                        f"and remove {state.path.parent}, or go on from the last good state there"
-                    )
-                prepared.step()
-                step += 1
-                progress.update()
-                if log and step % LOG_STEPS == 0:
-                    log.write(
-                        step=step,
-                        epoch=visits.epoch,
-                        loss=f"{loss.item():.5f}",
-                        lr=f"{optimizer.param_groups[0]['lr']:.3g}",
-                    )
-                    progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-                if log and time.perf_counter() - saved > SAVE_SECONDS:
-                    state.save(step)
-                    saved = time.perf_counter()
-                if step == end:
+    with Interruption(hold=accelerator.num_processes > 1) as interruption:
+        try:
+            while True:
+                if main and evaluate and step % len(visits) == 0 and log.measured < step:
+                    model.eval()
+                    log.write(step=step, epoch=step // len(visits) - 1, metric=f"{evaluate(model):.5f}")
+                if step >= end:
                     break
-            if log and evaluate and step % len(visits) == 0:
-                model.eval()
-                log.write(step=step, epoch=visits.epoch, metric=f"{evaluate(model):.5f}")
-    except KeyboardInterrupt:
-        if log:
-            state.save(step)
-            progress.write(f"stopped at step {step}; the same command goes on from there")
-        raise
-    finally:
-        progress.close()
-    if log:
-        state.save(step)
+                visits.epoch, visits.start = divmod(step, len(visits))
+                wrapped.train()
+                for pixels, targets in batches:
+                    torch.manual_seed(hash((seed, step, rank)) % 2**63)  # for a model that draws, as dropout does
+                    rate = learning_rate(recipe, step, len(visits))
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate
+                    # Not accelerate's own mixed precision, which is fixed for all trainings of a process.
+                    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=recipe.mixed_precision == "bf16"):
+                        loss = loss_of(wrapped, pixels, targets)
+                    prepared.zero_grad()
+                    accelerator.backward(loss)
+                    norm = accelerator.clip_grad_norm_(model.parameters(), clip)
+                    told = torch.stack([x.detach().float() for x in (loss, norm, loss.new_tensor(interruption.wanted))])
+                    mean_loss, norm, wanted = accelerator.reduce(told, "mean").tolist()
+                    if not (mean_loss <= MAX_LOSS and math.isfinite(norm)):
+                        raise FloatingPointError(
+                            f"the loss is {mean_loss}, its gradient {norm} at step {step}: lower the learning rate "
+                            f"and remove {folder}, or go on from the last good state there"
+                        )
+                    if wanted:
+                        interruption.stop()
+                    with interruption.held():  # the step, its row and its state: all or none
+                        prepared.step()
+                        step += 1
+                        progress.update()
+                        if main and step % LOG_STEPS == 0:
+                            row = {"loss": f"{mean_loss:.5f}", "lr": f"{rate:.3g}", "waiting": f"{batches.share():.3f}"}
+                            log.write(step=step, epoch=visits.epoch, **row)
+                            progress.set_postfix(loss=row["loss"], refresh=False)
+                        if main and time.perf_counter() - saved > SAVE_SECONDS:
+                            state.save(step)
+                            saved = time.perf_counter()
+                    if step == end:
+                        break
+            if main:
+                state.save(step)
+        except (KeyboardInterrupt, SystemExit):
+            progress.close()
+            if main:
+                with interruption.held():
+                    state.save(step)
+                    print(f"stopped at step {step}; the same command goes on from there", flush=True)
+            raise
+        finally:
+            progress.close()
     return model.eval().cpu()
+
+
+def _part(weight: Tensor) -> Tensor:
+    """What a mean over `weight` tokens of this process counts for, so that the processes' mean is that over all."""
+    weight = weight.float()
+    return weight / reduce(weight, "mean").clamp(min=1e-6)
+
+
+def detection_loss(output: YolosObjectDetectionOutput, targets: list[dict[str, Tensor]], config: YolosConfig) -> Tensor:
+    """transformers' Hungarian loss, whose mean over processes is the loss of their pictures in one batch.
+
+    In one process it equals `PrunedYolos`'s own, which in several divides the class term by the tokens of each, and the
+    box terms by a number of boxes that is too small by the number of processes. `targets` are as that one's `labels`.
+    """
+    matcher = HungarianMatcher(config.class_cost, config.bbox_cost, config.giou_cost)
+    criterion = ImageLoss(matcher, config.num_labels, config.eos_coefficient, ()).to(output.logits.device)
+    outputs = {"logits": output.logits, "pred_boxes": output.pred_boxes}
+    matches = matcher(outputs, targets)
+    n_boxes = output.logits.new_tensor([float(sum(len(target["boxes"]) for target in targets)), 1.0])
+    n_boxes, n_processes = reduce(n_boxes, "sum").tolist()
+    n_boxes = max(n_boxes, 1) / n_processes
+    terms = criterion.loss_labels(outputs, targets, matches, n_boxes)
+    terms |= criterion.loss_boxes(outputs, targets, matches, n_boxes)
+    matched = sum(len(rows) for rows, _ in matches)
+    objects_and_rest = matched + config.eos_coefficient * (output.logits[..., 0].numel() - matched)
+    class_loss = terms["loss_ce"] * _part(output.logits.new_tensor(objects_and_rest))
+    return (
+        class_loss
+        + config.bbox_loss_coefficient * terms["loss_bbox"]
+        + config.giou_loss_coefficient * terms["loss_giou"]
+    )
 
 
 def split_records(records: list[Record]) -> tuple[list[Record], list[Record]]:
@@ -241,7 +221,8 @@ def fit_bavit(
         return token_metrics(foreground_maps(bavit, images), np.stack(labels), n_boot=10)["accuracy"]
 
     def loss_of(bavit: nn.Module, pixels: Tensor, targets: Tensor) -> Tensor:
-        return accumulative_cross_entropy(bavit(pixels), targets, data.recipe.fg_weight)
+        weight = ((targets == 0) + data.recipe.fg_weight * (targets == 1)).sum()
+        return accumulative_cross_entropy(bavit(pixels), targets, data.recipe.fg_weight) * _part(weight)
 
     if not torch.cuda.is_available():
         for block in bavit.blocks:  # on a CPU the backward of the fused attention takes half of a step
@@ -268,7 +249,7 @@ def train_yolos(
         parts = (records, []) if dev else split_records(records)
         train, dev = train + parts[0], dev + parts[1]
     torch.manual_seed(seed)
-    detector = PrunedYolos(create_yolos(profile))
+    model = PrunedYolos(create_yolos(profile))
     data = DetectionPictures(train, profile.detector_img_size, recipe, seed)
     images = [r.image() for r in dev]
 
@@ -276,10 +257,10 @@ def train_yolos(
         return average_precision(dev, predict(detector, images))["AP50"] or 0.0
 
     def loss_of(detector: nn.Module, pixels: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
-        return detector(pixels, labels=targets).loss
+        return detection_loss(detector(pixels), targets, model.detector.config)
 
     trained = fit(
-        detector,
+        model,
         data,
         loss_of,
         folder,

@@ -14,7 +14,6 @@ from .config import data_dir
 from .download import DownloadError, fetch
 
 
-
 def save_weights(path: str | Path, state: dict[str, Tensor], metadata: dict, half: bool = True) -> Path:
     """Writes a state dict as one safetensors file, whole or not at all; `metadata` values are stored as JSON strings.
 
@@ -54,7 +53,9 @@ def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict]:
             metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items() if key != "format"}
             state = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} is damaged, or no checkpoint of ours ({error}): restore it, or delete it and train anew") from error
+        raise ValueError(
+            f"{path} is damaged, or no checkpoint of ours ({error}): restore it, or delete it and train anew"
+        ) from error
     if metadata.get("model") != kind:
         raise ValueError(
             f"{path} holds {metadata.get('model') or 'unnamed weights'}, not a {kind} checkpoint: "

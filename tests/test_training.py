@@ -73,7 +73,8 @@ def poisoned(poison, at: int):
 
 def rows_of(folder) -> list[dict]:
     with (folder / "log.csv").open() as file:
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+        times = ("seconds", "waiting")
+        return [{key: value for key, value in row.items() if key not in times} for row in csv.DictReader(file)]
 
 
 def losses_of(folder) -> list[float]:
