@@ -78,6 +78,10 @@ def _parser() -> argparse.ArgumentParser:
         default=["bavit-small", "random", "oracle-mask"],
         help="who chooses the tokens; default: bavit-small random oracle-mask",
     )
+    swept.add_argument(
+        "--detector", choices=("yolos", "yolos-f", "yolos-control"), default="yolos", help="default: yolos"
+    )
+    swept.add_argument("--variants", action="store_true", help="also with the fill, other resizings, partial pruning")
     for name, run in (("calibrate", cli_bavit.calibrate), ("postprocess", cli_bavit.postprocess)):
         measured = verb(name, run, "profile", "limit", "store")
         measured.add_argument("--dataset", choices=tuple(EVAL_SPLIT), help="default: the profile's")

@@ -8,10 +8,10 @@ from accelerate import PartialState
 from .annotations import stacked_labels
 from .bavit import foreground_maps, load_bavit
 from .benchmark import throughput
-from .config import DEPTHS, RUNS, get_profile
+from .config import DEPTHS, RUNS, SWEEP_SPARSITIES, get_profile
 from .curves import store_curve
 from .datasets import fingerprint, load_records
-from .results import provenance, save_rows, short_hash
+from .results import PAPER, provenance, save_rows, short_hash
 from .sweep import detections, sweep
 from .token_selectors import SCORERS
 from .training import train_yolos
@@ -32,34 +32,51 @@ def train(args: argparse.Namespace) -> None:
         store_curve(folder, "yolos", provenance(seen, checkpoints=[target]))
 
 
+# The ways from BAViT's map to the detector's grid that Table 2 is measured for; other selectors run the first alone.
+_VARIANTS = (
+    {"resize": "nearest", "fill_steps": 0, "spared": 0.0},
+    {"resize": "nearest", "fill_steps": PAPER.fill_steps, "spared": 0.0},
+    {"resize": "bilinear", "fill_steps": 0, "spared": 0.0},
+    {"resize": "any", "fill_steps": 0, "spared": 0.0},
+    {"resize": "nearest", "fill_steps": 0, "spared": 0.25},
+)
+
+
 def fill_table2(args: argparse.Namespace) -> None:
-    """Fill Table 2 for a profile, with random and oracle choice beside BAViT; goes on where it was stopped."""
+    """Fill Table 2 for a detector: BAViT, random and oracle choice, 0 to 70 %; goes on where it was stopped."""
     profile = get_profile(args.profile)
     records = load_records(*profile.detector_eval, args.limit)
     images = [record.image() for record in records]
-    checkpoint = profile.checkpoint("yolos")
+    checkpoint = profile.checkpoint(args.detector)
     detector = PrunedYolos(load_yolos(checkpoint))
     labels = torch.from_numpy(stacked_labels(records, profile.detector_grid, profile.pruner_rule))
     marks = fingerprint(records)
     folder = RUNS / f"sweep-{profile.name}-{short_hash(checkpoint)}-{marks}"
     dense = detections(detector, images, folder=folder)
     for selector in args.selectors:
-        used = [checkpoint]
+        used, run, variants = [checkpoint], f"{args.detector}-{selector}", _VARIANTS[:1]
         if selector in DEPTHS:
-            pruner = profile.checkpoint(selector)
-            used.append(pruner)
-            maps = foreground_maps(load_bavit(pruner), images)
+            used.append(profile.checkpoint(selector))
+            maps = foreground_maps(load_bavit(used[1]), images)
+            variants = _VARIANTS if args.variants else variants
+            kept = folder / f"{selector}-{short_hash(used[1])}"  # another pruner must not find these detections
         else:
             maps = SCORERS[selector](records, profile.bavit_grid, args.seed)
-        # Another pruner, or another seed of random scores, must not find these detections.
-        kept = folder / f"{selector}-{short_hash(used[1]) if selector in DEPTHS else args.seed}"
-        rows = sweep(profile, records, images, maps, detector, labels=labels, folder=kept, bavit=selector, dense=dense)
-        rows = [{"detector": "yolos", "seed": args.seed} | row for row in rows]
+            run += f"-seed{args.seed}"
+            kept = folder / f"{selector}-{args.seed}"
+        common = {"labels": labels, "folder": kept, "bavit": selector, "dense": dense, "seed": args.seed}
+        rows = []
+        for variant in variants:
+            rows += sweep(profile, records, images, maps, detector, SWEEP_SPARSITIES, **variant, **common)
+        rows = [{"detector": args.detector, "seed": args.seed} | row for row in rows]
         for row in rows:
-            print(f"{selector}: sparsity {row['sparsity']:.2f}, AP {row['AP']:.4f}, {row['delta_AP']:+.4f}")
+            print(
+                f"{selector}, {row['resize']}, {row['fill_steps']} filled, {row['spared']:.0%} spared: "
+                f"sparsity {row['sparsity_reached']:.2f}, AP {row['AP']:.4f}, {row['delta_AP']:+.4f}"
+            )
         if args.store:
             source = provenance({"/".join(profile.detector_eval): marks}, len(records), used)
-            save_rows(f"table2-{profile.name}", f"yolos-{selector}", rows, source)
+            save_rows(f"table2-{profile.name}", run, rows, source)
 
 
 def bench(args: argparse.Namespace) -> None:

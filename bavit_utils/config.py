@@ -74,6 +74,7 @@ class Profile:
 
 # The paper's Table 2, first column; 0 is the dense detector behind BAViT.
 PAPER_SPARSITIES = (0.46, 0.43, 0.40, 0.39, 0.37, 0.35, 0.32, 0.29, 0.05, 0.02, 0.0)
+SWEEP_SPARSITIES = (0.70, 0.60, 0.53, *PAPER_SPARSITIES)  # and on to where little is left
 # BAViT-large is ten blocks, BAViT-small two (section 3.2).
 DEPTHS = {"bavit-small": 2, "bavit-large": 10}
 EVAL_SPLIT = {"sample": "val", "voc2007": "test", "voc2012": "val", "coco": "val"}

@@ -104,6 +104,15 @@ def threshold_for_sparsity(
     return candidates[min(low, high, key=lambda index: abs(mean_sparsity(index) - target))].item()
 
 
+def spare_some(fg_prob: Tensor, share: float, seed: int = 0) -> Tensor:
+    """Partial pruning ("completely or partially", section 1): a random `share` of the patches gets probability 1.
+
+    These stay at every threshold, so of what a threshold calls background this share is kept. Float [B, rows, cols].
+    """
+    drawn = torch.rand(fg_prob.shape, generator=torch.Generator().manual_seed(seed))
+    return fg_prob.masked_fill(drawn.to(fg_prob.device) < share, 1.0)
+
+
 def gather_tokens(x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
     """Packs the kept tokens of a ragged batch, image after image, and gives the way back (section 3.5).
 

@@ -13,7 +13,7 @@ from .config import DEPTHS, PAPER_SPARSITIES, Profile
 from .cost import multiply_adds
 from .datasets import Record
 from .metrics import DetectionEvaluation, bootstrap_ap, paired_difference
-from .pruning import detector_keep, threshold_for_sparsity
+from .pruning import detector_keep, spare_some, threshold_for_sparsity
 from .weights import save_weights
 from .yolos import PrunedYolos, predict
 
@@ -31,28 +31,34 @@ def sweep(
     folder: Path | None = None,
     bavit: str = "bavit-small",
     dense: list[dict] | None = None,
+    spared: float = 0.0,
+    seed: int = 0,
 ) -> list[dict]:
     """One row for each wanted sparsity, in Table 2's columns: detections, tokens and multiply-adds at its threshold.
 
     `records`, decoded `images` and `maps` (float32 [N, rows, cols], BAViT's probability or another score) go together.
     `labels`, int64 [N, *detector grid] with 1 foreground, add `fg_recall`. The difference in AP is to the dense
     detector's `dense` detections, found here if they aren't given. With a `folder`, detections are kept there after
-    each threshold, and the same call goes on where an interrupted one stopped. `sparsity` is the wanted one and
-    `sparsity_reached` the mean over pictures.
+    each threshold, and the same call goes on where an interrupted one stopped. `spared` is the share of the background
+    that is kept all the same, drawn by `seed`. `sparsity` is the wanted one and `sparsity_reached` the mean over
+    pictures.
     """
+    maps = spare_some(maps, spared, seed) if spared else maps
     reference = DetectionEvaluation(records, dense or detections(detector, images, folder=folder, name="dense"))
     rows = []
     for wanted in tqdm(sparsities, desc="sweep", unit="threshold"):
         # Threshold 1 keeps everything: Table 2's last row.
         threshold = threshold_for_sparsity(maps, wanted, profile.detector_grid, fill_steps, resize) if wanted else 1.0
         keep = detector_keep(maps, threshold, profile.detector_grid, fill_steps, resize)
-        found = detections(detector, images, keep, folder, f"sparsity-{wanted}-fill-{fill_steps}-{resize}")
+        name = f"sparsity-{wanted}-fill-{fill_steps}-{resize}" + (f"-spared-{spared}-seed-{seed}" if spared else "")
+        found = detections(detector, images, keep, folder, name)
         evaluation = DetectionEvaluation(records, found)
         rows.append(
             {
                 "bavit": bavit,
                 "fill_steps": fill_steps,
                 "resize": resize,
+                "spared": spared,
                 "sparsity": wanted,
                 "threshold": threshold,
                 **evaluation.average_precision(),

@@ -11,6 +11,7 @@ from bavit_utils.pruning import (
     gather_tokens,
     keep_mask,
     resize_grid,
+    spare_some,
     sparsity,
     threshold_for_sparsity,
 )
@@ -180,3 +181,12 @@ def test_gather_passes_gradients_to_the_kept_tokens_only():
 def test_gather_refuses_a_mask_of_another_shape():
     with pytest.raises(ValueError, match="4"):
         gather_tokens(torch.zeros(1, 5, 2), torch.ones(1, 2, 2, dtype=torch.bool))
+
+
+def test_spared_patches_stay_at_every_threshold():
+    maps = torch.rand(4, 40, 40)
+    spared = spare_some(maps, 0.25, seed=3)
+    kept = keep_mask(spared, 0.0)
+    assert kept.float().mean().item() == pytest.approx(0.25, abs=0.02)
+    assert torch.equal(spared[~kept], maps[~kept]) and torch.equal(spared, spare_some(maps, 0.25, seed=3))
+    assert not torch.equal(spared, spare_some(maps, 0.25, seed=4))

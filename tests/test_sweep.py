@@ -79,3 +79,14 @@ def test_detections_come_back_from_disk_as_they_were(world, tmp_path):
     again = detections(world["detector"], world["images"], folder=tmp_path)
     for one, other in zip(found, again, strict=True):
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_spared_background_stays_at_equal_sparsity(world):
+    maps = torch.rand(8, 4, 4)  # on the detector's grid: a patch is a patch
+    plain, spared = (
+        sweep(**{**world, "maps": maps}, sparsities=(0.5,), spared=share, labels=(maps < 0.4).long(), seed=1)[0]
+        for share in (0.0, 0.25)
+    )
+    assert spared["spared"] == 0.25 and spared["sparsity_reached"] == pytest.approx(plain["sparsity_reached"], abs=0.02)
+    assert plain["fg_recall"] == 0 < spared["fg_recall"] < 0.5  # what has the lowest probability is kept in part
+    assert spared["threshold"] < plain["threshold"]
