@@ -71,7 +71,7 @@ def _cost(profile: Profile):
 
 
 def _drop_in_ap(profile: Profile):
-    stored = load_rows(f"table2-{profile.name}", detector="yolos", fill_steps=0, resize="nearest")
+    stored = load_rows(f"table2-{profile.name}", detector="yolos", fill_steps=0, resize="nearest", spared=0.0)
     dense = stored[(stored.bavit == "bavit-small") & (stored.sparsity == 0)] if len(stored) else stored
     where = f"{'/'.join(profile.detector_eval)}" + (f", {dense.iloc[0].n_images} pictures" if len(dense) else "")
     ours = f"{100 * dense.iloc[0].AP:.1f} AP, {100 * dense.iloc[0].AP50:.1f} AP50" if len(dense) else NOT_RUN
