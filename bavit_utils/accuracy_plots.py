@@ -52,7 +52,7 @@ def ablation_figure(what: str, rows: pd.DataFrame) -> Figure:
     axes[0, 0].errorbar(x, accuracy, yerr=[accuracy - low, high - accuracy], fmt="o", color=OURS_COLOUR, capsize=2)
     axes[0, 0].plot(x, 100 * rows["majority"].astype(float), "_", color=BLACK, markersize=14, label="always one class")
     axes[0, 0].set(ylabel="token accuracy (%)")
-    axes[0, 0].legend()
+    fig.legend(loc="outside upper left")
     if panels == 2:
         axes[0, 1].plot(x, rows["mask_auroc"].astype(float), "o", color=GREEN)
         axes[0, 1].set(ylabel="AUROC by mask labels")

@@ -11,12 +11,12 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from .config import get_profile
 from .cost import multiply_adds, token_table
 from .figures import (
-    BLUE, GREEN, GREY, OURS_COLOUR, PALETTE, PAPER_COLOUR, PURPLE, SKY, TEXT_WIDTH, VERMILION, draw_boxes, overlay, show_picture,
+    BLUE, GREEN, GREY, OURS_COLOUR, PAPER_COLOUR, PURPLE, SKY, TEXT_WIDTH, VERMILION, draw_boxes, overlay, show_picture,
 )
 from .pruning import detector_keep, resize_grid
 from .results import PAPER
@@ -37,7 +37,7 @@ def training_curves(rows: pd.DataFrame, metric: str = "metric") -> Figure:
     fig, axes = plt.subplots(1, 2, figsize=(TEXT_WIDTH, 3.4))
     names = rows["run"].str.replace(r"-seed\d+$", "", regex=True)
     for number, (name, group) in enumerate(rows.groupby(names, sort=False)):
-        colour, style = PALETTE[1:][number % 7], ("-", "--", ":")[number // 7]
+        colour, style = f"C{number % 7}", ("-", "--", ":")[number // 7]
         for seed, (_, line) in enumerate(group.groupby("run")):
             losses, metrics = line[line["loss"].notna()], line[line["metric"].notna()]
             epoch = metrics["step"].min() if len(metrics) else 1  # steps of an epoch
@@ -48,7 +48,7 @@ def training_curves(rows: pd.DataFrame, metric: str = "metric") -> Figure:
     axes[0].set(xlabel="epoch", ylabel="training loss", xscale="log")
     axes[1].set(xlabel="epoch", ylabel=metric, xscale="log")
     for ax in axes:
-        ax.xaxis.set_major_formatter(ScalarFormatter())
+        ax.xaxis.set_major_formatter("{x:g}")
     fig.legend(*axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return fig
 

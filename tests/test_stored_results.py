@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bavit_utils.bavit import load_bavit
-from bavit_utils.config import CHECKPOINTS, DEPTHS, PAPER_SPARSITIES, RESULTS, get_profile
+from bavit_utils.config import CHECKPOINTS, DEPTHS, PAPER_SPARSITIES, RESULTS, SWEEP_SPARSITIES, get_profile
 from bavit_utils.datasets import class_names, fingerprint, load_records
 from bavit_utils.results import load_rows, short_hash
 from bavit_utils.yolos import load_yolos
@@ -58,6 +58,22 @@ def test_random_choice_loses_clearly_more_than_the_oracle():
 
 def test_the_sweep_has_all_of_the_papers_sparsities():
     for bavit in ("bavit-small", "random", "oracle-mask"):
-        rows = load_rows("table2-sample", bavit=bavit)
-        assert tuple(rows.sparsity) == PAPER_SPARSITIES
+        rows = load_rows("table2-sample", bavit=bavit, detector="yolos", fill_steps=0, resize="nearest", spared=0.0)
+        assert tuple(rows.sparsity) == SWEEP_SPARSITIES and set(PAPER_SPARSITIES) < set(SWEEP_SPARSITIES)
         assert (rows.sparsity_reached - rows.sparsity).abs().max() < 0.005
+
+
+@pytest.mark.parametrize(("dataset", "rule"), [("voc2012", "mask"), ("voc2007", "box"), ("coco", "mask"), ("coco", "box")])
+def test_bavit_small_beats_the_majority_on_photographs_clearly_and_alike_for_all_seeds(dataset, rule):
+    rows = load_rows("table1", model="bavit-small", dataset=dataset, rule=rule, recipe="best")
+    assert len(rows) and not rows.seed.duplicated().any() and rows.fg_recall_at_35.min() > 0.8
+    assert (rows.accuracy_low > rows.majority + 0.05).all() and rows.accuracy.max() - rows.accuracy.min() < 0.03
+
+
+@pytest.mark.parametrize("name", ["sample-mask", "voc2012-mask", "voc2007-box", "coco-mask"])
+def test_the_stored_threshold_keeps_the_foreground_on_dev_pictures(name):
+    rows = load_rows(f"calibration-{name.split('-')[0]}", kind="operating-point")
+    dev, held_out = rows.set_index("split").loc["dev"], rows.set_index("split").loc["held-out"]
+    assert dev.fg_recall >= 0.98 and dev.threshold == held_out.threshold
+    (source,) = rows.attrs["provenance"].values()
+    assert source["checkpoints"][f"bavit-small-{name}.safetensors"] == short_hash(CHECKPOINTS / f"bavit-small-{name}.safetensors")
