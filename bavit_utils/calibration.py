@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .annotations import IGNORE_INDEX
-from .metrics import resampling_weights, flat_tokens
+from .metrics import flat_tokens, resampling_weights
 from .pruning import keep_mask
 from .results import PAPER
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from . import cli_bavit, cli_yolos
 from .ablations import ABLATIONS
@@ -69,7 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     ablate = verb("ablate", cli_bavit.ablate, "profile", "seed", "limit", "store")
     ablate.add_argument("what", nargs="+", choices=tuple(ABLATIONS), help="what is varied")
-    verb("train-yolos", cli_yolos.train, "profile", "seed", "limit", "max-steps", "store")
+    train = verb("train-yolos", cli_yolos.train, "profile", "seed", "limit", "max-steps", "store")
+    train.add_argument("--composed", action="store_true", help="on scenes composed of the pictures: a start")
+    train.add_argument("--start", type=Path, help="go on from this checkpoint, runs/<training>/model.safetensors, say")
+    tune = verb("finetune", cli_yolos.tune, "profile", "seed", "limit", "max-steps", "store")
+    tune.add_argument("--sparsity", type=float, default=0.35, help="0 is the control; default: 0.35, the paper's")
+    tune.add_argument("--epochs", type=int, help="default: the profile's; the paper has 30")
     swept = verb("sweep", cli_yolos.fill_table2, "profile", "seed", "limit", "store")
     swept.add_argument(
         "--selectors",

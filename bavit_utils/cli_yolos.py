@@ -1,9 +1,12 @@
-"""The verbs of `bavit` that are about the detector: training, the sweep of Table 2, the throughput."""
+"""The verbs of `bavit` that are about the detector: training and fine-tuning, the sweep of Table 2, the throughput."""
 
 import argparse
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from torch import nn
 
 from .annotations import stacked_labels
 from .bavit import foreground_maps, load_bavit
@@ -11,25 +14,50 @@ from .benchmark import throughput
 from .config import DEPTHS, RUNS, SWEEP_SPARSITIES, get_profile
 from .curves import store_curve
 from .datasets import fingerprint, load_records
+from .detector_training import train_yolos
+from .finetuning import finetune, finetuned_name
 from .results import PAPER, provenance, save_rows, short_hash
 from .sweep import detections, sweep
 from .token_selectors import SCORERS
-from .training import train_yolos
 from .yolos import PrunedYolos, load_yolos, save_yolos
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train the profile's YOLOS; --store keeps checkpoint and curve in data/."""
+    """Train the profile's YOLOS; --store keeps checkpoint and curve in data/ (those of --composed stay in runs/)."""
     profile = get_profile(args.profile)
-    detector, folder = train_yolos(profile, args.seed, limit=args.limit, max_steps=args.max_steps)
+    detector, folder = train_yolos(
+        profile, args.seed, limit=args.limit, max_steps=args.max_steps, composed=args.composed, start=args.start
+    )
+    _keep_trained(args, "yolos", detector, folder)
+
+
+def tune(args: argparse.Namespace) -> None:
+    """Train the detector on with the tokens BAViT keeps (YOLOS-F), or with --sparsity 0 with all (its control)."""
+    profile = get_profile(args.profile)
+    recipe = profile.finetune_recipe
+    if args.epochs is not None:
+        recipe = replace(recipe, epochs=args.epochs)
+    detector, folder, made_from = finetune(
+        profile, args.seed, args.sparsity, recipe, limit=args.limit, max_steps=args.max_steps
+    )
+    _keep_trained(args, finetuned_name(args.sparsity), detector, folder, made_from)
+
+
+def _keep_trained(
+    args: argparse.Namespace, name: str, detector: nn.Module, folder: Path, made_from: dict | None = None
+) -> None:
+    """Save a trained detector: in data/ with its curve, if that is wanted, else in its folder. One process does."""
     if not PartialState().is_main_process:
         return
-    target = profile.checkpoint("yolos") if args.store else folder / "model.safetensors"
-    save_yolos(detector, target, metadata={"dataset": profile.detector_data, "seed": args.seed})
-    print(f"the detector is in {target.name}")
-    if args.store:
+    profile, made_from = get_profile(args.profile), made_from or {}
+    keep = args.store and not getattr(args, "composed", False)  # composed scenes are a start, no result
+    target = profile.checkpoint(name) if keep else folder / "model.safetensors"
+    save_yolos(detector, target, metadata={"dataset": profile.detector_data, "seed": args.seed, **made_from})
+    print(f"the detector is in {target.parent.name}/{target.name}")
+    if keep:
         seen = {"/".join(part): fingerprint(load_records(*part, args.limit)) for part in profile.detector_train}
-        store_curve(folder, "yolos", provenance(seen, checkpoints=[target]))
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        store_curve(folder, name, provenance(seen, checkpoints=[target], device=device) | made_from)
 
 
 # The ways from BAViT's map to the detector's grid that Table 2 is measured for; other selectors run the first alone.

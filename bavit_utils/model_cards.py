@@ -40,14 +40,16 @@ def _card(path: Path) -> str:
     profile = get_profile(_PROFILE_OF[dataset])
     model = path.stem.split(f"-{dataset}")[0]
     is_bavit = metadata["model"] == "bavit"
-    recipe = profile.bavit_recipe if is_bavit else profile.detector_recipe
+    recipe = (
+        profile.bavit_recipe if is_bavit else profile.detector_recipe if model == "yolos" else profile.finetune_recipe
+    )
     rule = metadata.get("rule", "mask")
     data = f"`{dataset}`, {'labels by the ' + rule + ' rule' if is_bavit else 'boxes'}: {DATA_NOTES[dataset, rule]}"
     rows = [
         ("what", _what(metadata, is_bavit)),
         ("data", data),
         ("recipe", _recipe(recipe)),
-        *(_bavit_metrics(path, model, dataset, rule) if is_bavit else _detector_metrics(path, profile.name)),
+        *(_bavit_metrics(path, model, dataset, rule) if is_bavit else _detector_metrics(path, profile.name, model)),
         ("limits", _LIMITS[dataset]),
         ("file", f"{path.stat().st_size / 1e6:.1f} MB, SHA-256 {short_hash(path)}…"),
     ]
@@ -92,8 +94,8 @@ def _bavit_metrics(path: Path, model: str, dataset: str, rule: str) -> list[tupl
     ]
 
 
-def _detector_metrics(path: Path, profile: str) -> list[tuple[str, str]]:
-    rows = load_rows(f"table2-{profile}", detector="yolos", sparsity=0.0)
+def _detector_metrics(path: Path, profile: str, model: str) -> list[tuple[str, str]]:
+    rows = load_rows(f"table2-{profile}", detector=model, sparsity=0.0)
     rows = rows.drop_duplicates("detector") if len(rows) else rows
     curves = load_rows("curves").attrs["provenance"]
     made = [_made_by(source) for source in curves.values() if source["checkpoints"].get(path.name)]

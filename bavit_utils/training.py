@@ -1,4 +1,4 @@
-"""The two training loops, on accelerate: BAViT (section 3.4) and the detector it prunes (section 4.2).
+"""The training loop, on accelerate, and BAViT's training (section 3.4); the detector's is in `detector_training.py`.
 
 A training lives in a folder: `state.safetensors` (weights, optimiser, position; written whole or not at all) and
 `log.csv`. The same command goes on where an interrupted one stopped: every random choice is a function of the seed and
@@ -20,19 +20,15 @@ from timm.models import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
-from transformers import YolosConfig
-from transformers.loss.loss_for_object_detection import HungarianMatcher, ImageLoss
-from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
 from .annotations import labels_for
 from .bavit import accumulative_cross_entropy, create_bavit, foreground_maps
 from .config import DEPTHS, PATCH_SIZE, RUNS, Profile, Recipe
 from .datasets import Record, load_records
 from .images import warp
-from .metrics import average_precision, token_metrics
-from .training_data import DetectionPictures, Pictures, TokenPictures, Visits, collate_detection
+from .metrics import token_metrics
+from .training_data import Pictures, TokenPictures, Visits
 from .training_state import Interruption, Log, State, Waiting
-from .yolos import PrunedYolos, create_yolos, predict
 
 SAVE_SECONDS = 120  # between two states
 LOG_STEPS = 25
@@ -142,35 +138,10 @@ def fit(
     return model.eval().cpu()
 
 
-def _part(weight: Tensor) -> Tensor:
+def part_of_all(weight: Tensor) -> Tensor:
     """What a mean over `weight` tokens of this process counts for, so that the processes' mean is that over all."""
     weight = weight.float()
     return weight / reduce(weight, "mean").clamp(min=1e-6)
-
-
-def detection_loss(output: YolosObjectDetectionOutput, targets: list[dict[str, Tensor]], config: YolosConfig) -> Tensor:
-    """transformers' Hungarian loss, whose mean over processes is the loss of their pictures in one batch.
-
-    In one process it equals `PrunedYolos`'s own, which in several divides the class term by the tokens of each, and the
-    box terms by a number of boxes that is too small by the number of processes. `targets` are as that one's `labels`.
-    """
-    matcher = HungarianMatcher(config.class_cost, config.bbox_cost, config.giou_cost)
-    criterion = ImageLoss(matcher, config.num_labels, config.eos_coefficient, ()).to(output.logits.device)
-    outputs = {"logits": output.logits, "pred_boxes": output.pred_boxes}
-    matches = matcher(outputs, targets)
-    n_boxes = output.logits.new_tensor([float(sum(len(target["boxes"]) for target in targets)), 1.0])
-    n_boxes, n_processes = reduce(n_boxes, "sum").tolist()
-    n_boxes = max(n_boxes, 1) / n_processes
-    terms = criterion.loss_labels(outputs, targets, matches, n_boxes)
-    terms |= criterion.loss_boxes(outputs, targets, matches, n_boxes)
-    matched = sum(len(rows) for rows, _ in matches)
-    objects_and_rest = matched + config.eos_coefficient * (output.logits[..., 0].numel() - matched)
-    class_loss = terms["loss_ce"] * _part(output.logits.new_tensor(objects_and_rest))
-    return (
-        class_loss
-        + config.bbox_loss_coefficient * terms["loss_bbox"]
-        + config.giou_loss_coefficient * terms["loss_giou"]
-    )
 
 
 def split_records(records: list[Record]) -> tuple[list[Record], list[Record]]:
@@ -222,52 +193,9 @@ def fit_bavit(
 
     def loss_of(bavit: nn.Module, pixels: Tensor, targets: Tensor) -> Tensor:
         weight = ((targets == 0) + data.recipe.fg_weight * (targets == 1)).sum()
-        return accumulative_cross_entropy(bavit(pixels), targets, data.recipe.fg_weight) * _part(weight)
+        return accumulative_cross_entropy(bavit(pixels), targets, data.recipe.fg_weight) * part_of_all(weight)
 
     if not torch.cuda.is_available():
         for block in bavit.blocks:  # on a CPU the backward of the fused attention takes half of a step
             block.attn.fused_attn = False
     return fit(bavit, data, loss_of, folder, evaluate if dev else None, identity=identity, max_steps=max_steps)
-
-
-def train_yolos(
-    profile: Profile,
-    seed: int = 0,
-    recipe: Recipe | None = None,
-    folder: Path | None = None,
-    limit: int | None = None,
-    max_steps: int | None = None,
-) -> tuple[nn.Module, Path]:
-    """Train the profile's YOLOS from the ImageNet blocks by transformers' Hungarian loss; returns it and its folder.
-
-    After each epoch the AP50 on the last pictures of the training list is logged.
-    """
-    recipe, folder = recipe or profile.detector_recipe, folder or RUNS / f"yolos-{profile.detector_data}-seed{seed}"
-    train, dev = [], []
-    for dataset, split in profile.detector_train:
-        records = load_records(dataset, split, limit)
-        parts = (records, []) if dev else split_records(records)
-        train, dev = train + parts[0], dev + parts[1]
-    torch.manual_seed(seed)
-    model = PrunedYolos(create_yolos(profile))
-    data = DetectionPictures(train, profile.detector_img_size, recipe, seed)
-    images = [r.image() for r in dev]
-
-    def evaluate(detector: PrunedYolos) -> float:
-        return average_precision(dev, predict(detector, images))["AP50"] or 0.0
-
-    def loss_of(detector: nn.Module, pixels: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
-        return detection_loss(detector(pixels), targets, model.detector.config)
-
-    trained = fit(
-        model,
-        data,
-        loss_of,
-        folder,
-        evaluate if dev else None,
-        collate_detection,
-        clip=0.1,
-        identity={"model": "yolos", "dataset": profile.detector_data},
-        max_steps=max_steps,
-    )
-    return trained.detector, folder

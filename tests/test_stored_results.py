@@ -63,7 +63,9 @@ def test_the_sweep_has_all_of_the_papers_sparsities():
         assert (rows.sparsity_reached - rows.sparsity).abs().max() < 0.005
 
 
-@pytest.mark.parametrize(("dataset", "rule"), [("voc2012", "mask"), ("voc2007", "box"), ("coco", "mask"), ("coco", "box")])
+@pytest.mark.parametrize(
+    ("dataset", "rule"), [("voc2012", "mask"), ("voc2007", "box"), ("coco", "mask"), ("coco", "box")]
+)
 def test_bavit_small_beats_the_majority_on_photographs_clearly_and_alike_for_all_seeds(dataset, rule):
     rows = load_rows("table1", model="bavit-small", dataset=dataset, rule=rule, recipe="best")
     assert len(rows) and not rows.seed.duplicated().any() and rows.fg_recall_at_35.min() > 0.8
@@ -76,4 +78,6 @@ def test_the_stored_threshold_keeps_the_foreground_on_dev_pictures(name):
     dev, held_out = rows.set_index("split").loc["dev"], rows.set_index("split").loc["held-out"]
     assert dev.fg_recall >= 0.98 and dev.threshold == held_out.threshold
     (source,) = rows.attrs["provenance"].values()
-    assert source["checkpoints"][f"bavit-small-{name}.safetensors"] == short_hash(CHECKPOINTS / f"bavit-small-{name}.safetensors")
+    assert source["checkpoints"][f"bavit-small-{name}.safetensors"] == short_hash(
+        CHECKPOINTS / f"bavit-small-{name}.safetensors"
+    )

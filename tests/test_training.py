@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from bavit_utils import bavit, datasets, sample_world, training, yolos
+from bavit_utils import bavit, datasets, detector_training, sample_world, training, yolos
 from bavit_utils.config import Recipe, get_profile
 from bavit_utils.datasets import load_records
-from bavit_utils.training import fit, learning_rate, split_records, train_bavit, train_yolos
-from bavit_utils.training_data import TokenPictures
+from bavit_utils.detector_training import train_yolos
+from bavit_utils.training import fit, learning_rate, split_records, train_bavit
+from bavit_utils.training_data import DetectionPictures, TokenPictures
 
 GRID, SIZE = (3, 3), 48
 RECIPE = Recipe(epochs=4, batch_size=6, lr=1e-3, weight_decay=0.01, warmup_epochs=0.5)
@@ -263,3 +264,15 @@ def test_trainings_log_their_measure_after_an_epoch(tmp_path):
         train(TINY, folder=tmp_path / name, max_steps=3)
         (measure,) = [float(row["metric"]) for row in rows_of(tmp_path / name) if row["metric"]]
         assert 0 <= measure <= 1
+
+
+def test_a_detector_goes_on_from_where_composed_scenes_left_it(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(detector_training, "ComposedScenes", lambda *args: seen.append(args) or DetectionPictures(*args))
+    first, folder = train_yolos(TINY, folder=tmp_path / "composed", max_steps=2, composed=True)
+    path = yolos.save_yolos(first, folder / "model.safetensors", half=False)
+    started = {}
+    monkeypatch.setattr(detector_training, "fit_yolos", lambda model, *_, **named: started.update(model=model, **named) or model)
+    train_yolos(TINY, folder=tmp_path / "next", start=path)
+    assert len(seen) == 1 and started["identity"]["start"] and "composed" not in started["identity"]
+    assert_same(first, started["model"].detector)

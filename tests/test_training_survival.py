@@ -31,7 +31,8 @@ from torch.utils.data import DataLoader
 from training_process import both, ended, free_port, start
 
 from bavit_utils import datasets, training
-from bavit_utils.training import detection_loss, fit
+from bavit_utils.detector_training import detection_loss
+from bavit_utils.training import fit
 from bavit_utils.training_data import DetectionPictures, collate_detection
 from bavit_utils.training_state import Waiting
 from bavit_utils.yolos import PrunedYolos, create_yolos

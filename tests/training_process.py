@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import torch
 from test_training import TINY
 
-from bavit_utils import bavit, cli, datasets, training, training_data, yolos
+from bavit_utils import bavit, cli, datasets, detector_training, training, training_data, yolos
 
 PROCESSES = multiprocessing.get_context("forkserver")  # one import of torch for all the processes below
 PROCESSES.set_forkserver_preload(["bavit_utils.cli"])
@@ -63,7 +63,7 @@ def signal_at(point: str, count: int, number: int) -> None:
 def train(cache: Path, folder: Path, model: str = "bavit", max_steps: int | None = None) -> None:
     """Train the tiny `model` in `folder`."""
     prepare(cache)
-    {"bavit": training.train_bavit, "yolos": training.train_yolos}[model](TINY, folder=folder, max_steps=max_steps)
+    {"bavit": training.train_bavit, "yolos": detector_training.train_yolos}[model](TINY, folder=folder, max_steps=max_steps)
 
 
 def run(cache: Path, folder: Path, signals: tuple, save_seconds: float, environ: dict, options: dict) -> None:

@@ -1,0 +1,122 @@
+"""The detector's training (section 4.2): transformers' Hungarian loss over all processes, in the loop of `training.py`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate.utils import reduce
+from torch import Tensor, nn
+from transformers import YolosConfig
+from transformers.loss.loss_for_object_detection import HungarianMatcher, ImageLoss
+from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
+
+from .composed_scenes import ComposedScenes
+from .config import RUNS, Profile, Recipe
+from .datasets import Record, load_records
+from .images import IMAGENET_NORM
+from .metrics import average_precision
+from .results import short_hash
+from .training import fit, part_of_all, split_records
+from .training_data import DetectionPictures, collate_detection
+from .yolos import PrunedYolos, create_yolos, load_yolos, predict
+
+
+def detection_loss(output: YolosObjectDetectionOutput, targets: list[dict[str, Tensor]], config: YolosConfig) -> Tensor:
+    """transformers' Hungarian loss, whose mean over processes is the loss of their pictures in one batch.
+
+    In one process it equals `PrunedYolos`'s own, which in several divides the class term by the tokens of each, and the
+    box terms by a number of boxes that is too small by the number of processes. `targets` are as that one's `labels`.
+    """
+    matcher = HungarianMatcher(config.class_cost, config.bbox_cost, config.giou_cost)
+    criterion = ImageLoss(matcher, config.num_labels, config.eos_coefficient, ()).to(output.logits.device)
+    outputs = {"logits": output.logits, "pred_boxes": output.pred_boxes}
+    matches = matcher(outputs, targets)
+    n_boxes = output.logits.new_tensor([float(sum(len(target["boxes"]) for target in targets)), 1.0])
+    n_boxes, n_processes = reduce(n_boxes, "sum").tolist()
+    n_boxes = max(n_boxes, 1) / n_processes
+    terms = criterion.loss_labels(outputs, targets, matches, n_boxes)
+    terms |= criterion.loss_boxes(outputs, targets, matches, n_boxes)
+    matched = sum(len(rows) for rows, _ in matches)
+    objects_and_rest = matched + config.eos_coefficient * (output.logits[..., 0].numel() - matched)
+    class_loss = terms["loss_ce"] * part_of_all(output.logits.new_tensor(objects_and_rest))
+    return (
+        class_loss
+        + config.bbox_loss_coefficient * terms["loss_bbox"]
+        + config.giou_loss_coefficient * terms["loss_giou"]
+    )
+
+
+def train_yolos(
+    profile: Profile,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    folder: Path | None = None,
+    limit: int | None = None,
+    max_steps: int | None = None,
+    composed: bool = False,
+    start: Path | None = None,
+) -> tuple[nn.Module, Path]:
+    """Train the profile's YOLOS from the ImageNet blocks by the Hungarian loss; returns it and its folder.
+
+    With `composed` it sees scenes composed from its pictures and cut-out objects, which teach where objects are much
+    sooner; `start` is the checkpoint of such a training, to go on from. After each epoch the AP50 on the last pictures
+    of the training list is logged.
+    """
+    name = f"yolos-{profile.detector_data}{'-composed' if composed else ''}-seed{seed}"
+    train, dev = detection_records(profile, limit)
+    torch.manual_seed(seed)
+    model = PrunedYolos(create_yolos(profile))
+    if start:
+        model.detector.load_state_dict(load_yolos(start).state_dict())
+    pictures = ComposedScenes if composed else DetectionPictures
+    data = pictures(train, profile.detector_img_size, recipe or profile.detector_recipe, seed)
+    identity = {"model": "yolos", "dataset": profile.detector_data}
+    identity |= {"composed": composed} if composed else {}
+    identity |= {"start": short_hash(start)} if start else {}
+    folder = folder or RUNS / name
+    return fit_yolos(model, data, dev, folder, identity=identity, max_steps=max_steps).detector, folder
+
+
+def detection_records(profile: Profile, limit: int | None = None) -> tuple[list[Record], list[Record]]:
+    """A profile's training pictures with boxes, and the last ones of its first list, on which choices are made."""
+    train, dev = [], []
+    for dataset, split in profile.detector_train:
+        records = load_records(dataset, split, limit)
+        parts = (records, []) if dev else split_records(records)
+        train, dev = train + parts[0], dev + parts[1]
+    return train, dev
+
+
+def fit_yolos(
+    model: PrunedYolos,
+    data: DetectionPictures,
+    dev: list[Record],
+    folder: Path,
+    keep_of: Callable[[Tensor], Tensor] | None = None,
+    dev_keep: Tensor | None = None,
+    identity: dict | None = None,
+    max_steps: int | None = None,
+) -> PrunedYolos:
+    """`fit` a detector by the Hungarian loss, with the AP50 on `dev` in the log after each epoch; returns it.
+
+    `keep_of` gives the keep masks of a batch as the loader normalises it (mean = std = 0.5), boolean [B, rows, cols],
+    and `dev_keep` are those of `dev`; without them every token is computed.
+    """
+    config, images = model.detector.config, [record.image() for record in dev]
+
+    def evaluate(detector: PrunedYolos) -> float:
+        return average_precision(dev, predict(detector, images, dev_keep))["AP50"] or 0.0
+
+    def loss_of(detector: nn.Module, pixels: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
+        keep = keep_of(pixels) if keep_of else None
+        return detection_loss(detector(_normalised(pixels, config.normalise), keep), targets, config)
+
+    return fit(model, data, loss_of, folder, evaluate if dev else None, collate_detection, 0.1, identity, max_steps)
+
+
+def _normalised(pixels: Tensor, normalise: str) -> Tensor:
+    """A batch of mean = std = 0.5, normalised in `images.to_batch`'s words: the hub's detector wants ImageNet's."""
+    if normalise == "bavit":
+        return pixels
+    mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in IMAGENET_NORM)
+    return (0.5 * pixels + 0.5 - mean) / std
