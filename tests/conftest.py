@@ -6,6 +6,45 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(scope="module")
+def tiny_world(tmp_path_factory):
+    """Twenty tiny scenes to train on, two of them to choose by; random blocks; one thread; a row of log for every step.
+
+    Gives the patch, which lasts as long as the module's tests, and the cache that holds the scenes.
+    """
+    import torch  # here, as not every test needs it, and it takes long
+
+    from bavit_utils import bavit, datasets, sample_world, training, yolos
+
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        cache = tmp_path_factory.mktemp("cache")
+        patch.setattr(sample_world, "SIZES", ((64, 64),) * 3)
+        patch.setattr(datasets, "CACHE", cache)
+        patch.setattr(bavit, "imagenet_blocks", lambda: None)
+        patch.setattr(yolos, "imagenet_blocks", lambda: None)
+        patch.setattr(training, "LOG_STEPS", 1)
+        sample_world.write_split(cache / "sample", "train", 20, workers=1)
+        yield patch, cache
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A local server in the place of the official ones, with `tmp_path / "data"` as the data folder."""
+    from download_server import serving
+
+    with serving(tmp_path / "data", monkeypatch) as server:
+        yield server
+
+
+@pytest.fixture
+def voc(server, monkeypatch):
+    """A small VOC2007 on the server: its one archive."""
+    from download_server import offer_voc
+
+    return offer_voc(server, monkeypatch)
+
+
 @pytest.fixture
 def real_data() -> Path:
     """The folder of real pictures in BAVIT_DATA_DIR; the test is skipped where there is none."""

@@ -3,24 +3,13 @@
 from dataclasses import replace
 
 import pytest
-import torch
 
-from bavit_utils import ablations, bavit, datasets, sample_world
+from bavit_utils import ablations
 from bavit_utils.ablations import ABLATIONS, Variant, run_variant
 from bavit_utils.config import Recipe
 from bavit_utils.datasets import load_records
 
-
-@pytest.fixture(scope="module", autouse=True)
-def world(tmp_path_factory):
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        cache = tmp_path_factory.mktemp("cache")
-        patch.setattr(sample_world, "SIZES", ((64, 64),) * 3)
-        patch.setattr(datasets, "CACHE", cache)
-        patch.setattr(bavit, "imagenet_blocks", lambda: None)
-        sample_world.write_split(cache / "sample", "train", 20, workers=1)
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_world")
 
 
 TINY = Variant("tiny", img_size=64, recipe=Recipe(epochs=2, batch_size=4, lr=1e-3))

@@ -6,20 +6,9 @@ from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from download_server import NOISE, is_complete, names_in, offer, offer_voc, put_file, serving
+from download_server import NOISE, is_complete, names_in, offer, put_file
 
 from bavit_utils.download import SOURCES, DownloadError, File, Source, fetch
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    with serving(tmp_path / "data", monkeypatch) as server:
-        yield server
-
-
-@pytest.fixture
-def voc(server, monkeypatch):
-    return offer_voc(server, monkeypatch)
 
 
 def test_a_good_server_gives_the_folder_whole_and_a_second_call_asks_nothing(server, voc, tmp_path, capsys):
@@ -114,28 +103,23 @@ def test_a_server_without_ranges_starts_again_and_a_part_too_long_is_dropped(ser
     assert is_complete(tmp_path / "data")
 
 
-def test_a_part_that_is_whole_is_not_sent_for_and_one_of_another_file_is_fetched_anew(server, voc, tmp_path):
-    part = tmp_path / "data" / "cache" / "downloads" / "voc.tar.part"
-    part.parent.mkdir(parents=True)
-    part.write_bytes(server.files["0/voc.tar"])
+@pytest.mark.parametrize(
+    ("name", "damaged", "wanted"),
+    [("voc.tar.part", b"of another file", ["bytes=15-", None]), ("voc.tar", NOISE, [None])],
+    ids=["a part of ours", "an archive fetched by hand"],
+)
+def test_what_is_whole_is_not_sent_for_and_what_is_damaged_is_fetched_anew(
+    server, voc, tmp_path, name, damaged, wanted
+):
+    there = tmp_path / "data" / "cache" / "downloads" / name
+    there.parent.mkdir(parents=True)
+    there.write_bytes(server.files["0/voc.tar"])
     fetch("voc2007")
     assert server.seen == [] and is_complete(tmp_path / "data")
     (tmp_path / "data" / "VOCdevkit").rename(tmp_path / "away")
-    part.write_bytes(b"of another file")
+    there.write_bytes(damaged)
     fetch("voc2007")  # the checksum is wrong, then all of it comes
-    assert [wanted for _, wanted, _ in server.seen] == ["bytes=15-", None] and is_complete(tmp_path / "data")
-
-
-def test_an_archive_fetched_by_hand_is_taken_and_one_that_is_damaged_replaced(server, voc, tmp_path):
-    by_hand = tmp_path / "data" / "cache" / "downloads" / "voc.tar"
-    by_hand.parent.mkdir(parents=True)
-    by_hand.write_bytes(server.files["0/voc.tar"])
-    fetch("voc2007")
-    assert server.seen == [] and is_complete(tmp_path / "data")
-    (tmp_path / "data" / "VOCdevkit").rename(tmp_path / "away")
-    by_hand.write_bytes(NOISE)
-    fetch("voc2007")
-    assert len(server.seen) == 1 and is_complete(tmp_path / "data")
+    assert [asked for _, asked, _ in server.seen] == wanted and is_complete(tmp_path / "data")
 
 
 def test_a_full_disk_is_told_beforehand(server, voc, tmp_path, monkeypatch):

@@ -12,23 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from download_server import NOISE, is_complete, make_tar, make_zip, names_in, offer, offer_voc, put_file, serving
+from download_server import NOISE, is_complete, make_tar, make_zip, names_in, offer, put_file
 from PIL import Image
 
 from bavit_utils.config import REPO
 from bavit_utils.datasets import load_records
 from bavit_utils.download import SOURCES, DownloadError, Source, fetch
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    with serving(tmp_path / "data", monkeypatch) as server:
-        yield server
-
-
-@pytest.fixture
-def voc(server, monkeypatch):
-    return offer_voc(server, monkeypatch)
 
 
 def _link(kind, name="VOCdevkit/VOC2007/link", to="/etc/passwd"):

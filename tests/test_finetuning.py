@@ -12,12 +12,9 @@ from bavit_utils import (
     cli_yolos,
     config,
     curves,
-    datasets,
     detector_training,
     finetuning,
-    sample_world,
     training,
-    yolos,
 )
 from bavit_utils.bavit import create_bavit, save_bavit
 from bavit_utils.cli import main
@@ -50,20 +47,11 @@ def save_start(seed: int) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def world(tmp_path_factory):
-    """Twenty tiny scenes, two of them to choose by; both checkpoints; a row of log for every step."""
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        cache = tmp_path_factory.mktemp("cache")
-        patch.setattr(sample_world, "SIZES", ((64, 64),) * 3)
-        patch.setattr(datasets, "CACHE", cache)
-        patch.setattr(config, "CHECKPOINTS", cache / "checkpoints")
-        patch.setattr(bavit, "imagenet_blocks", lambda: None)
-        patch.setattr(yolos, "imagenet_blocks", lambda: None)
-        patch.setattr(training, "LOG_STEPS", 1)
-        sample_world.write_split(cache / "sample", "train", 20, workers=1)
-        save_start(0)
-        yield
+def world(tiny_world):
+    """The tiny world, and both checkpoints."""
+    patch, cache = tiny_world
+    patch.setattr(config, "CHECKPOINTS", cache / "checkpoints")
+    save_start(0)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from bavit_utils import bavit, datasets, detector_training, sample_world, training, yolos
+from bavit_utils import detector_training, training, yolos
 from bavit_utils.config import Recipe, get_profile
 from bavit_utils.datasets import load_records
 from bavit_utils.detector_training import train_yolos
@@ -25,23 +25,11 @@ TINY = replace(
     bavit_recipe=RECIPE, detector_recipe=RECIPE)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def world(tmp_path_factory):
-    """Twenty tiny scenes to train on, 2 of them to choose by; random blocks; and a row of log for every step."""
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        cache = tmp_path_factory.mktemp("cache")
-        patch.setattr(sample_world, "SIZES", ((64, 64),) * 3)
-        patch.setattr(datasets, "CACHE", cache)
-        patch.setattr(bavit, "imagenet_blocks", lambda: None)
-        patch.setattr(yolos, "imagenet_blocks", lambda: None)
-        patch.setattr(training, "LOG_STEPS", 1)
-        sample_world.write_split(cache / "sample", "train", 20, workers=1)
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_world")
 
 
 @pytest.fixture(scope="module")
-def pictures(world) -> TokenPictures:
+def pictures(tiny_world) -> TokenPictures:
     return TokenPictures(load_records("sample", "train", 18), SIZE, RECIPE, "mask")
 
 
