@@ -2,7 +2,6 @@
 
 from itertools import product
 
-import numpy as np
 import pandas as pd
 
 from .config import DEPTHS
@@ -13,21 +12,22 @@ DATA_NOTES = {
     (
         "voc2012",
         "mask",
-    ): "VOC2012 trainval pictures of an animal-pose collection with the masks of VOC2012 and SBD: mostly dogs, "
-    "cats, sheep, horses, cows and people, an easier task than all of VOC",
+    ): """VOC2012 trainval pictures of an animal-pose collection with the masks of VOC2012 and SBD: mostly
+        dogs, cats, sheep, horses, cows and people, an easier task than all of VOC""",
     (
         "voc2007",
         "box",
-    ): "a random re-split of VOC2007's official test set, 20 classes: not the official protocol, as its training "
-    "pictures are not in it",
+    ): """a random re-split of VOC2007's official test set, 20 classes: not the official protocol, as its
+        training pictures are not in it""",
     (
         "coco",
         "mask",
-    ): "a subset of a few hundred pictures of train2017 and val2017 with their original annotations; the paper "
-    "has all 118,287 and 5,000",
+    ): """a subset of a few hundred pictures of train2017 and val2017 with their original annotations; the
+        paper has all 118,287 and 5,000""",
     ("coco", "box"): "the same pictures as in the row of masks, labelled by boxes",
     ("sample", "mask"): "the drawn world that comes with this repository; the paper has nothing like it",
 }
+DATA_NOTES = {key: " ".join(text.split()) for key, text in DATA_NOTES.items()}
 _MEASURES = {
     "majority": "always one class (%)", "balanced_accuracy": "balanced (%)", "auroc": "AUROC",
     "fg_recall_at_35": "FG kept at 35 % (%)",
@@ -83,9 +83,3 @@ def _over_seeds(ours: pd.DataFrame) -> dict:
         "minutes": ours.train_s.mean() / 60,
         "device": first.device,
     }
-
-
-def above_majority(table: pd.DataFrame) -> pd.Series:
-    """Points by which each row of `table1` beats always giving the commoner answer; NaN where it was not run."""
-    ours = pd.to_numeric(table["ours (%)"], errors="coerce")
-    return ours - table["always one class (%)"].astype(np.float64)

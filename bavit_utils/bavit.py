@@ -73,7 +73,12 @@ def accumulative_cross_entropy(logits: Tensor, labels: Tensor, fg_weight: float 
     labels = labels.flatten().long()
     weight = logits.new_tensor([1.0, fg_weight])
     total = F.cross_entropy(logits.flatten(0, 1), labels, weight, ignore_index=IGNORE_INDEX, reduction="sum")
-    return total / ((labels == 0) + fg_weight * (labels == 1)).sum().clamp(min=min(1.0, fg_weight))
+    return total / token_weight(labels, fg_weight).clamp(min=min(1.0, fg_weight))
+
+
+def token_weight(labels: Tensor, fg_weight: float = 1.0) -> Tensor:
+    """What `accumulative_cross_entropy` divides by: the tokens not ignored, foreground counted `fg_weight` times."""
+    return ((labels == 0) + fg_weight * (labels == 1)).sum()
 
 
 def save_bavit(model: VisionTransformer, path: str | Path, metadata: dict | None = None, half: bool = True) -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .annotations import IGNORE_INDEX
-from .metrics import flat_tokens, resampling_weights
+from .metrics import flat_tokens, number, resampling_weights
 from .pruning import keep_mask
 from .results import PAPER
 
@@ -35,7 +35,7 @@ def with_interval(name: str, values: np.ndarray) -> dict[str, float | None]:
     """A column of an estimate `values[0]` and its 95 % interval over the resamples `values[1:]`."""
     drawn = values[1:][np.isfinite(values[1:])]
     low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
-    return {name: _none(values[0]), f"{name}_low": _none(low), f"{name}_high": _none(high)}
+    return {name: number(values[0]), f"{name}_low": number(low), f"{name}_high": number(high)}
 
 
 def calibration_rows(dev_maps, dev_labels, maps, labels, most_lost: float = 0.02, n_boot: int = 1000) -> list[dict]:
@@ -74,7 +74,7 @@ def reliability_rows(maps, labels, bins: int = 10, n_boot: int = 1000, seed: int
     shares = _ratio(observed, count)
     rows = [
         {"kind": "reliability", "bin_low": k / bins, "bin_high": (k + 1) / bins, "count": int(count[0, k])}
-        | {"predicted": _none(_ratio(predicted, count)[0, k])}
+        | {"predicted": number(_ratio(predicted, count)[0, k])}
         | with_interval("observed", shares[:, k])
         for k in range(bins)
     ]
@@ -185,7 +185,3 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """part / whole, nan where whole is 0."""
     with np.errstate(invalid="ignore"):
         return np.where(whole > 0, part / whole, np.nan)
-
-
-def _none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -39,7 +39,6 @@ def train(args: argparse.Namespace) -> None:
 def _evaluate_bavit(profile: Profile, args, checkpoint: Path, dataset: str, rule: str, folder: Path) -> None:
     records = load_records(dataset, EVAL_SPLIT[dataset], args.limit)
     train, _ = split_records(load_records(dataset, "train", args.limit))
-    maps = foreground_maps(load_bavit(checkpoint), [record.image() for record in records])
     row = {
         "model": args.model,
         "depth": DEPTHS[args.model],
@@ -47,7 +46,7 @@ def _evaluate_bavit(profile: Profile, args, checkpoint: Path, dataset: str, rule
         "rule": rule,
         "recipe": args.recipe,
         "seed": args.seed,
-        **token_metrics(maps, stacked_labels(records, profile.bavit_grid, rule)),
+        **token_metrics(*_maps_and_labels(checkpoint, records, profile, rule)),
         "n_train": len(train),
         "n_images": len(records),
         "train_s": read_curve(folder, args.model)[-1]["seconds"],

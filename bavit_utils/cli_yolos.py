@@ -17,7 +17,7 @@ from .datasets import fingerprint, load_records
 from .detector_training import train_yolos
 from .finetuning import finetune, finetuned_name
 from .results import PAPER, provenance, save_rows, short_hash
-from .sweep import detections, sweep
+from .sweep import PLAIN, detections, sweep
 from .token_selectors import SCORERS
 from .yolos import PrunedYolos, load_yolos, save_yolos
 
@@ -28,7 +28,8 @@ def train(args: argparse.Namespace) -> None:
     detector, folder = train_yolos(
         profile, args.seed, limit=args.limit, max_steps=args.max_steps, composed=args.composed, start=args.start
     )
-    _keep_trained(args, "yolos", detector, folder)
+    store = args.store and not args.composed  # composed scenes are a start, no result
+    _keep_trained(args, "yolos", detector, folder, store)
 
 
 def tune(args: argparse.Namespace) -> None:
@@ -40,21 +41,20 @@ def tune(args: argparse.Namespace) -> None:
     detector, folder, made_from = finetune(
         profile, args.seed, args.sparsity, recipe, limit=args.limit, max_steps=args.max_steps
     )
-    _keep_trained(args, finetuned_name(args.sparsity), detector, folder, made_from)
+    _keep_trained(args, finetuned_name(args.sparsity), detector, folder, args.store, made_from)
 
 
 def _keep_trained(
-    args: argparse.Namespace, name: str, detector: nn.Module, folder: Path, made_from: dict | None = None
+    args: argparse.Namespace, name: str, detector: nn.Module, folder: Path, store: bool, made_from: dict | None = None
 ) -> None:
     """Save a trained detector: in data/ with its curve, if that is wanted, else in its folder. One process does."""
     if not PartialState().is_main_process:
         return
     profile, made_from = get_profile(args.profile), made_from or {}
-    keep = args.store and not getattr(args, "composed", False)  # composed scenes are a start, no result
-    target = profile.checkpoint(name) if keep else folder / "model.safetensors"
+    target = profile.checkpoint(name) if store else folder / "model.safetensors"
     save_yolos(detector, target, metadata={"dataset": profile.detector_data, "seed": args.seed, **made_from})
     print(f"the detector is in {target.parent.name}/{target.name}")
-    if keep:
+    if store:
         seen = {"/".join(part): fingerprint(load_records(*part, args.limit)) for part in profile.detector_train}
         device = "cuda" if torch.cuda.is_available() else "cpu"
         store_curve(folder, name, provenance(seen, checkpoints=[target], device=device) | made_from)
@@ -62,11 +62,11 @@ def _keep_trained(
 
 # The ways from BAViT's map to the detector's grid that Table 2 is measured for; other selectors run the first alone.
 _VARIANTS = (
-    {"resize": "nearest", "fill_steps": 0, "spared": 0.0},
-    {"resize": "nearest", "fill_steps": PAPER.fill_steps, "spared": 0.0},
-    {"resize": "bilinear", "fill_steps": 0, "spared": 0.0},
-    {"resize": "any", "fill_steps": 0, "spared": 0.0},
-    {"resize": "nearest", "fill_steps": 0, "spared": 0.25},
+    PLAIN,
+    PLAIN | {"fill_steps": PAPER.fill_steps},
+    PLAIN | {"resize": "bilinear"},
+    PLAIN | {"resize": "any"},
+    PLAIN | {"spared": 0.25},
 )
 
 

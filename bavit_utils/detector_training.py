@@ -1,4 +1,4 @@
-"""The detector's training (section 4.2): transformers' Hungarian loss over all processes, in the loop of `training.py`."""
+"""The detector's training (section 4.2): transformers' Hungarian loss over all processes, by `training.fit`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +62,6 @@ def train_yolos(
     sooner; `start` is the checkpoint of such a training, to go on from. After each epoch the AP50 on the last pictures
     of the training list is logged.
     """
-    name = f"yolos-{profile.detector_data}{'-composed' if composed else ''}-seed{seed}"
     train, dev = detection_records(profile, limit)
     torch.manual_seed(seed)
     model = PrunedYolos(create_yolos(profile))
@@ -70,10 +69,9 @@ def train_yolos(
         model.detector.load_state_dict(load_yolos(start).state_dict())
     pictures = ComposedScenes if composed else DetectionPictures
     data = pictures(train, profile.detector_img_size, recipe or profile.detector_recipe, seed)
-    identity = {"model": "yolos", "dataset": profile.detector_data}
-    identity |= {"composed": composed} if composed else {}
-    identity |= {"start": short_hash(start)} if start else {}
-    folder = folder or RUNS / name
+    identity = {"model": "yolos", "dataset": profile.detector_data, "composed": composed}
+    identity["start"] = short_hash(start) if start else None
+    folder = folder or RUNS / f"yolos-{profile.detector_data}{'-composed' if composed else ''}-seed{seed}"
     return fit_yolos(model, data, dev, folder, identity=identity, max_steps=max_steps).detector, folder
 
 

@@ -1,7 +1,7 @@
 """YOLOS-F beside the detector it started from and its control: table, figure and what follows, from stored rows.
 
-`rows` are those of `results/table2-<profile>.json` for the three detectors behind BAViT-small, one for each detector and
-sparsity (`finetuning_rows`). AP is shown in points.
+`rows` are those of `results/table2-<profile>.json` for the three detectors behind BAViT-small, one for each detector
+and sparsity (`finetuning_rows`). AP is shown in points.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,21 +19,17 @@ from .figures import BLUE, GREEN, GREY, PAPER_COLOUR, TEXT_WIDTH
 from .metrics import DetectionEvaluation, paired_difference
 from .pruning import detector_keep, threshold_for_sparsity
 from .results import NOT_RUN, PAPER, load_rows
-from .sweep import detections
+from .sweep import PLAIN, detections
 from .yolos import PrunedYolos
 
 DETECTORS = {"yolos": "as trained", "yolos-f": "YOLOS-F", "yolos-control": "control"}
 TRAINED_AT = next(row["sparsity"] for row in PAPER.table2 if row["detector"] == "yolos-f")
-_PLAIN = {"bavit": "bavit-small", "fill_steps": 0, "resize": "nearest"}
 _COLOURS = {"yolos": GREY, "yolos-f": BLUE, "yolos-control": GREEN}
 
 
 def finetuning_rows(profile: Profile) -> pd.DataFrame:
     """The stored rows of the three detectors behind BAViT-small, as Table 2 has it; empty where none is stored."""
-    rows = load_rows(f"table2-{profile.name}", detector=list(DETECTORS), **_PLAIN)
-    if "spared" in rows:
-        rows = rows[rows["spared"].fillna(0) == 0]
-    return rows
+    return load_rows(f"table2-{profile.name}", detector=list(DETECTORS), bavit="bavit-small", **PLAIN)
 
 
 def paper_ap(detector: str, sparsity: float) -> float | None:
@@ -108,7 +104,7 @@ def compare_live(
     maps: Tensor,
     detectors: Mapping[str, PrunedYolos],
 ) -> tuple[list[dict], pd.DataFrame]:
-    """The detectors at no and at the paper's fine-tuning sparsity: rows for `check_against_stored`, and paired differences.
+    """The detectors at no and at the paper's fine-tuning sparsity: rows to check, and paired differences.
 
     `records`, decoded `images` and `maps` (float32 [N, rows, cols]) go together; `detectors` by name. The differences
     are in points, between the detectors at the same sparsity, with 95 % intervals over pictures.

@@ -19,7 +19,8 @@ def _array(x, dtype=None) -> np.ndarray:
     return np.asarray(x.detach().cpu().float() if hasattr(x, "detach") else x, dtype=dtype)
 
 
-def _number(x) -> float | None:
+def number(x) -> float | None:
+    """As a float; None where it is not finite, that is, not defined."""
     return float(x) if np.isfinite(x) else None
 
 
@@ -52,7 +53,7 @@ def token_metrics(fg_prob, labels, n_boot: int = 1000, seed: int = 0) -> dict[st
         "accuracy_low": float(low),
         "accuracy_high": float(high),
         "majority": float(max(fg_share, 1 - fg_share)),
-        "balanced_accuracy": _number(np.mean(recalls)),
+        "balanced_accuracy": number(np.mean(recalls)),
         "auroc": float(roc_auc_score(is_fg[valid], fg_prob[valid])) if both else None,
         "fg_share": float(fg_share),
         "fg_recall_at_35": fg_recall_at(fg_prob, labels, 0.35),
@@ -69,7 +70,7 @@ def fg_recall_at(fg_prob, labels, sparsity: float) -> float | None:
     fg_prob, labels = flat_tokens(fg_prob, labels)
     is_fg = labels == 1
     order = np.argsort(fg_prob, axis=1, kind="stable")
-    survives = np.take_along_axis(is_fg, order, axis=1)[:, round(sparsity * labels.shape[1]):]
+    survives = np.take_along_axis(is_fg, order, axis=1)[:, round(sparsity * labels.shape[1]) :]
     return float(survives.sum() / is_fg.sum()) if is_fg.any() else None
 
 
@@ -162,7 +163,7 @@ class DetectionEvaluation:
         """For each class: pictures [D], true [T, D] and ignored [T, D] by falling score, objects a picture [N]."""
         n, classes = len(self.image_ids), []
         for k in range(len(self._categories)):
-            found = [m for m in matches[4 * n * k: 4 * n * k + n] if m is not None]  # four sizes, "all" first
+            found = [m for m in matches[4 * n * k : 4 * n * k + n] if m is not None]  # four sizes, "all" first
             pictures = np.concatenate([np.full(len(m["dtScores"]), m["image_id"]) for m in found])
             order = np.argsort(-np.concatenate([m["dtScores"] for m in found]), kind="stable")
             ignored = np.concatenate([m["dtIgnore"] for m in found], axis=1)[:, order]
@@ -238,4 +239,4 @@ def paired_difference(
 def _interval(resampled: np.ndarray) -> tuple[float | None, float | None]:
     defined = resampled[np.isfinite(resampled)]
     low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) else (np.nan, np.nan)
-    return _number(low), _number(high)
+    return number(low), number(high)

@@ -40,9 +40,8 @@ def _card(path: Path) -> str:
     profile = get_profile(_PROFILE_OF[dataset])
     model = path.stem.split(f"-{dataset}")[0]
     is_bavit = metadata["model"] == "bavit"
-    recipe = (
-        profile.bavit_recipe if is_bavit else profile.detector_recipe if model == "yolos" else profile.finetune_recipe
-    )
+    of_detectors = {"yolos": profile.detector_recipe}
+    recipe = profile.bavit_recipe if is_bavit else of_detectors.get(model, profile.finetune_recipe)
     rule = metadata.get("rule", "mask")
     data = f"`{dataset}`, {'labels by the ' + rule + ' rule' if is_bavit else 'boxes'}: {DATA_NOTES[dataset, rule]}"
     rows = [

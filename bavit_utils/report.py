@@ -8,6 +8,7 @@ from .cost import bavit_multiply_adds, bavit_parameters, token_table
 from .figures import markdown_table
 from .model_cards import CARDS, model_cards
 from .results import NOT_RUN, PAPER, load_rows
+from .sweep import PLAIN
 
 _BEGIN, _END = "<!-- results:begin -->", "<!-- results:end -->"
 
@@ -71,7 +72,7 @@ def _cost(profile: Profile):
 
 
 def _drop_in_ap(profile: Profile):
-    stored = load_rows(f"table2-{profile.name}", detector="yolos", fill_steps=0, resize="nearest", spared=0.0)
+    stored = load_rows(f"table2-{profile.name}", detector="yolos", **PLAIN)
     dense = stored[(stored.bavit == "bavit-small") & (stored.sparsity == 0)] if len(stored) else stored
     where = f"{'/'.join(profile.detector_eval)}" + (f", {dense.iloc[0].n_images} pictures" if len(dense) else "")
     ours = f"{100 * dense.iloc[0].AP:.1f} AP, {100 * dense.iloc[0].AP50:.1f} AP50" if len(dense) else NOT_RUN

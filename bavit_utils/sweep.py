@@ -17,6 +17,9 @@ from .pruning import detector_keep, spare_some, threshold_for_sparsity
 from .weights import save_weights
 from .yolos import PrunedYolos, predict
 
+# How Table 2 most likely comes from BAViT's map to the detector's grid; the columns that say so in stored rows.
+PLAIN = {"resize": "nearest", "fill_steps": 0, "spared": 0.0}
+
 
 def sweep(
     profile: Profile,

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, reduce
@@ -21,8 +20,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
 
-from .annotations import labels_for
-from .bavit import accumulative_cross_entropy, create_bavit, foreground_maps
+from .annotations import stacked_labels
+from .bavit import accumulative_cross_entropy, create_bavit, foreground_maps, token_weight
 from .config import DEPTHS, PATCH_SIZE, RUNS, Profile, Recipe
 from .datasets import Record, load_records
 from .images import warp
@@ -185,15 +184,17 @@ def fit_bavit(
     max_steps: int | None = None,
 ) -> VisionTransformer:
     """`fit` a BAViT by Eq. 3, with the token accuracy on `dev` in the log after each epoch; returns it."""
-    labels = [labels_for(record, (data.img_size // PATCH_SIZE,) * 2, data.rule, data.tau) for record in dev]
+    grid = (data.img_size // PATCH_SIZE,) * 2
+    labels = stacked_labels(dev, grid, data.rule, data.tau) if dev else None
     images = [warp(record.image(), data.img_size) for record in dev]
 
     def evaluate(bavit: nn.Module) -> float:
-        return token_metrics(foreground_maps(bavit, images), np.stack(labels), n_boot=10)["accuracy"]
+        return token_metrics(foreground_maps(bavit, images), labels, n_boot=10)["accuracy"]
 
     def loss_of(bavit: nn.Module, pixels: Tensor, targets: Tensor) -> Tensor:
-        weight = ((targets == 0) + data.recipe.fg_weight * (targets == 1)).sum()
-        return accumulative_cross_entropy(bavit(pixels), targets, data.recipe.fg_weight) * part_of_all(weight)
+        fg_weight = data.recipe.fg_weight
+        share = part_of_all(token_weight(targets, fg_weight))
+        return accumulative_cross_entropy(bavit(pixels), targets, fg_weight) * share
 
     if not torch.cuda.is_available():
         for block in bavit.blocks:  # on a CPU the backward of the fused attention takes half of a step

@@ -8,6 +8,7 @@ from bavit_utils.bavit import load_bavit
 from bavit_utils.config import CHECKPOINTS, DEPTHS, PAPER_SPARSITIES, RESULTS, SWEEP_SPARSITIES, get_profile
 from bavit_utils.datasets import class_names, fingerprint, load_records
 from bavit_utils.results import load_rows, short_hash
+from bavit_utils.sweep import PLAIN
 from bavit_utils.yolos import load_yolos
 
 SAMPLE = get_profile("sample")
@@ -58,7 +59,7 @@ def test_random_choice_loses_clearly_more_than_the_oracle():
 
 def test_the_sweep_has_all_of_the_papers_sparsities():
     for bavit in ("bavit-small", "random", "oracle-mask"):
-        rows = load_rows("table2-sample", bavit=bavit, detector="yolos", fill_steps=0, resize="nearest", spared=0.0)
+        rows = load_rows("table2-sample", bavit=bavit, detector="yolos", **PLAIN)
         assert tuple(rows.sparsity) == SWEEP_SPARSITIES and set(PAPER_SPARSITIES) < set(SWEEP_SPARSITIES)
         assert (rows.sparsity_reached - rows.sparsity).abs().max() < 0.005
 
