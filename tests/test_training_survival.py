@@ -13,18 +13,15 @@ import torch
 import training_process
 from safetensors import safe_open
 from safetensors.torch import load_file
-from test_training import (  # noqa: F401
+from test_training import (
     RECIPE,
-    SIZE,
     TINY,
     Linear,
     assert_same,
     loss_of,
     losses_of,
-    pictures,
     poisoned,
     rows_of,
-    world,
 )
 from torch import nn
 from torch.utils.data import DataLoader
@@ -55,7 +52,7 @@ def assert_same_training(a, b) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(world, tmp_path_factory):  # noqa: F811
+def whole(tiny_world, tmp_path_factory):
     """The folder of a training that nothing happened to: twelve steps, four epochs."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     assert ended(start(folder)) == [0]
@@ -123,7 +120,7 @@ def test_an_interrupted_training_loses_nothing_and_says_how_to_go_on(whole, tmp_
     assert_same_training(whole, folder)
 
 
-def test_a_model_that_draws_random_numbers_goes_on_with_the_same_ones(pictures, tmp_path):  # noqa: F811
+def test_a_model_that_draws_random_numbers_goes_on_with_the_same_ones(pictures, tmp_path):
     def model():
         linear = Linear()
         linear.layer = nn.Sequential(nn.Dropout(0.5), linear.layer)
@@ -151,7 +148,7 @@ def files_up_to(size: int):
 
 
 @pytest.mark.parametrize("size, file", [(2000, "state.safetensors"), (100, "log.csv")])
-def test_a_full_disk_leaves_the_last_state_and_a_sentence(pictures, tmp_path, monkeypatch, size, file):  # noqa: F811
+def test_a_full_disk_leaves_the_last_state_and_a_sentence(pictures, tmp_path, monkeypatch, size, file):
     whole = fit(Linear(), pictures, loss_of, tmp_path / "whole")
     fit(Linear(), pictures, loss_of, tmp_path / "full", max_steps=2)
     before = (tmp_path / "full" / "state.safetensors").read_bytes()
@@ -165,7 +162,7 @@ def test_a_full_disk_leaves_the_last_state_and_a_sentence(pictures, tmp_path, mo
 
 
 @pytest.mark.parametrize("left", [0, 5, 2000])
-def test_a_damaged_state_is_named(pictures, tmp_path, left):  # noqa: F811
+def test_a_damaged_state_is_named(pictures, tmp_path, left):
     fit(Linear(), pictures, loss_of, tmp_path, max_steps=1)
     state = tmp_path / "state.safetensors"
     state.write_bytes(state.read_bytes()[:left])
@@ -176,7 +173,7 @@ def test_a_damaged_state_is_named(pictures, tmp_path, left):  # noqa: F811
     assert len(losses_of(tmp_path)) == 12
 
 
-def test_a_row_that_was_cut_short_is_dropped(pictures, tmp_path):  # noqa: F811
+def test_a_row_that_was_cut_short_is_dropped(pictures, tmp_path):
     fit(Linear(), pictures, loss_of, tmp_path, max_steps=10)
     log = tmp_path / "log.csv"
     log.write_text(log.read_text() + "1")  # of step 11
@@ -184,7 +181,7 @@ def test_a_row_that_was_cut_short_is_dropped(pictures, tmp_path):  # noqa: F811
     assert [int(row["step"]) for row in rows_of(tmp_path)] == list(range(1, 13))
 
 
-def test_an_exploding_loss_names_its_step_and_keeps_the_last_state(pictures, tmp_path, monkeypatch):  # noqa: F811
+def test_an_exploding_loss_names_its_step_and_keeps_the_last_state(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SAVE_SECONDS", 0)
     with pytest.raises(FloatingPointError, match=r"the loss is \d{5,}\.\d+, its gradient .* at step 5: lower"):
         fit(Linear(), pictures, poisoned(lambda loss: loss * 1e5, at=5), tmp_path)
@@ -206,7 +203,7 @@ def test_the_share_of_waiting_starts_anew_when_it_was_asked_for():
     assert all(0.5 < slow.share() <= 1 for _ in slow)
 
 
-def test_the_log_shows_a_loader_that_is_too_slow(pictures, tmp_path, monkeypatch):  # noqa: F811
+def test_the_log_shows_a_loader_that_is_too_slow(pictures, tmp_path, monkeypatch):
     def working(model, pixels, targets):
         time.sleep(0.05)
         return loss_of(model, pixels, targets)
@@ -238,7 +235,7 @@ def test_two_processes_give_bavits_losses_of_one_and_go_on_together(whole, tmp_p
     assert_rounded(folder, whole)
 
 
-def test_two_processes_give_the_detectors_losses_of_one(world, tmp_path):  # noqa: F811
+def test_two_processes_give_the_detectors_losses_of_one(tiny_world, tmp_path):
     one, two = tmp_path / "one" / "run", tmp_path / "two" / "run"
     assert ended(start(one, model="yolos")) == [0] and both(two, model="yolos") == [0, 0], said(two)
     assert_rounded(two, one)
@@ -257,7 +254,7 @@ def assert_rounded(a, b) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["bavit", "yolos"])
-def test_accelerate_launches_two_processes(world, tmp_path, model):  # noqa: F811
+def test_accelerate_launches_two_processes(tiny_world, tmp_path, model):
     one, two = tmp_path / "one" / "run", tmp_path / "two"
     assert ended(start(one, model=model)) == [0]
     launch = [
@@ -282,7 +279,7 @@ def test_accelerate_launches_two_processes(world, tmp_path, model):  # noqa: F81
     assert_rounded(two, one)
 
 
-def test_the_detectors_loss_in_one_process_is_transformers_own(world):  # noqa: F811
+def test_the_detectors_loss_in_one_process_is_transformers_own(tiny_world):
     torch.manual_seed(0)
     detector = PrunedYolos(create_yolos(TINY))
     records = datasets.load_records("sample", "train", 6)
