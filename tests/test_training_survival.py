@@ -13,13 +13,14 @@ import torch
 import training_process
 from safetensors import safe_open
 from safetensors.torch import load_file
-from test_training import (
+from test_training import (  # noqa: F401
     RECIPE,
     TINY,
     Linear,
     assert_same,
     loss_of,
     losses_of,
+    pictures,
     poisoned,
     rows_of,
 )
@@ -120,7 +121,7 @@ def test_an_interrupted_training_loses_nothing_and_says_how_to_go_on(whole, tmp_
     assert_same_training(whole, folder)
 
 
-def test_a_model_that_draws_random_numbers_goes_on_with_the_same_ones(pictures, tmp_path):
+def test_a_model_that_draws_random_numbers_goes_on_with_the_same_ones(pictures, tmp_path):  # noqa: F811
     def model():
         linear = Linear()
         linear.layer = nn.Sequential(nn.Dropout(0.5), linear.layer)
@@ -148,7 +149,7 @@ def files_up_to(size: int):
 
 
 @pytest.mark.parametrize("size, file", [(2000, "state.safetensors"), (100, "log.csv")])
-def test_a_full_disk_leaves_the_last_state_and_a_sentence(pictures, tmp_path, monkeypatch, size, file):
+def test_a_full_disk_leaves_the_last_state_and_a_sentence(pictures, tmp_path, monkeypatch, size, file):  # noqa: F811
     whole = fit(Linear(), pictures, loss_of, tmp_path / "whole")
     fit(Linear(), pictures, loss_of, tmp_path / "full", max_steps=2)
     before = (tmp_path / "full" / "state.safetensors").read_bytes()
@@ -162,7 +163,7 @@ def test_a_full_disk_leaves_the_last_state_and_a_sentence(pictures, tmp_path, mo
 
 
 @pytest.mark.parametrize("left", [0, 5, 2000])
-def test_a_damaged_state_is_named(pictures, tmp_path, left):
+def test_a_damaged_state_is_named(pictures, tmp_path, left):  # noqa: F811
     fit(Linear(), pictures, loss_of, tmp_path, max_steps=1)
     state = tmp_path / "state.safetensors"
     state.write_bytes(state.read_bytes()[:left])
@@ -173,7 +174,7 @@ def test_a_damaged_state_is_named(pictures, tmp_path, left):
     assert len(losses_of(tmp_path)) == 12
 
 
-def test_a_row_that_was_cut_short_is_dropped(pictures, tmp_path):
+def test_a_row_that_was_cut_short_is_dropped(pictures, tmp_path):  # noqa: F811
     fit(Linear(), pictures, loss_of, tmp_path, max_steps=10)
     log = tmp_path / "log.csv"
     log.write_text(log.read_text() + "1")  # of step 11
@@ -181,7 +182,7 @@ def test_a_row_that_was_cut_short_is_dropped(pictures, tmp_path):
     assert [int(row["step"]) for row in rows_of(tmp_path)] == list(range(1, 13))
 
 
-def test_an_exploding_loss_names_its_step_and_keeps_the_last_state(pictures, tmp_path, monkeypatch):
+def test_an_exploding_loss_names_its_step_and_keeps_the_last_state(pictures, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(training, "SAVE_SECONDS", 0)
     with pytest.raises(FloatingPointError, match=r"the loss is \d{5,}\.\d+, its gradient .* at step 5: lower"):
         fit(Linear(), pictures, poisoned(lambda loss: loss * 1e5, at=5), tmp_path)
@@ -203,7 +204,7 @@ def test_the_share_of_waiting_starts_anew_when_it_was_asked_for():
     assert all(0.5 < slow.share() <= 1 for _ in slow)
 
 
-def test_the_log_shows_a_loader_that_is_too_slow(pictures, tmp_path, monkeypatch):
+def test_the_log_shows_a_loader_that_is_too_slow(pictures, tmp_path, monkeypatch):  # noqa: F811
     def working(model, pixels, targets):
         time.sleep(0.05)
         return loss_of(model, pixels, targets)
