@@ -52,7 +52,7 @@ def table1(datasets: tuple[str, ...] | None = None) -> pd.DataFrame:
         ]
         ours = stored[
             (stored.model == model) & (stored.dataset == dataset) & (stored.rule == rule)
-            & ((stored.recipe == "paper") == (recipe == "paper"))
+            & ((stored.recipe == "paper") == (recipe == "paper")) & ~stored.recipe.str.endswith("-half")
         ] if len(stored) else stored  # fmt: skip
         rows.append(
             {

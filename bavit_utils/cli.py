@@ -6,7 +6,7 @@ from pathlib import Path
 
 from . import cli_bavit, cli_yolos
 from .ablations import ABLATIONS
-from .config import DEPTHS, EVAL_SPLIT, get_profile
+from .config import DEPTHS, EVAL_SPLIT, PROFILE_NAMES, get_profile
 from .download import SOURCES, fetch
 from .notebook_runner import run_notebooks
 from .report import paper_beside_ours, update_readme
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=run.__doc__.splitlines()[0], description=run.__doc__)
         sub.set_defaults(run=run)
         shared = {
-            "profile": dict(choices=("sample", "voc", "coco"), help="default: BAVIT_PROFILE, or sample"),
+            "profile": dict(choices=PROFILE_NAMES, help="default: BAVIT_PROFILE, or sample"),
             "seed": dict(type=int, default=0, help="default: 0"),
             "limit": dict(type=int, help="use only the first LIMIT pictures"),
             "max-steps": dict(type=int, help="stop after so many steps, with the state saved"),
@@ -71,8 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     ablate = verb("ablate", cli_bavit.ablate, "profile", "seed", "limit", "store")
     ablate.add_argument("what", nargs="+", choices=tuple(ABLATIONS), help="what is varied")
     train = verb("train-yolos", cli_yolos.train, "profile", "seed", "limit", "max-steps", "store")
-    train.add_argument("--composed", action="store_true", help="on scenes composed of the pictures: a start")
-    train.add_argument("--start", type=Path, help="go on from this checkpoint, runs/<training>/model.safetensors, say")
+    train.add_argument("--start", type=Path, help="go on from this checkpoint, yolos-sample's, say")
     tune = verb("finetune", cli_yolos.tune, "profile", "seed", "limit", "max-steps", "store")
     tune.add_argument("--sparsity", type=float, default=0.35, help="0 is the control; default: 0.35, the paper's")
     tune.add_argument("--epochs", type=int, help="default: the profile's; the paper has 30")

@@ -24,7 +24,7 @@ def train(args: argparse.Namespace) -> None:
     profile = get_profile(args.profile)
     dataset, rule = args.dataset or profile.bavit_data, args.rule or profile.bavit_rule
     recipe = {"best": profile.bavit_recipe, "paper": PAPER_RECIPE}[args.recipe]
-    folder = RUNS / f"{args.model}-{dataset}-{rule}-{args.recipe}-seed{args.seed}"
+    folder = RUNS / f"{args.model}-{dataset}-{rule}-{args.recipe}{profile.suffix}-seed{args.seed}"
     model, _ = train_bavit(
         profile, args.model, dataset, rule, args.seed, recipe, folder, limit=args.limit, max_steps=args.max_steps
     )
@@ -32,7 +32,8 @@ def train(args: argparse.Namespace) -> None:
         return
     keep = args.store and args.recipe == "best" and args.seed == 0
     target = profile.checkpoint(args.model, dataset, rule) if keep else folder / "model.safetensors"
-    save_bavit(model, target, {"dataset": dataset, "rule": rule, "recipe": args.recipe, "seed": args.seed})
+    made_from = {"profile": profile.name, "dataset": dataset, "rule": rule, "recipe": args.recipe, "seed": args.seed}
+    save_bavit(model, target, made_from)
     _evaluate_bavit(profile, args, target, dataset, rule, folder)
 
 
@@ -44,7 +45,7 @@ def _evaluate_bavit(profile: Profile, args, checkpoint: Path, dataset: str, rule
         "depth": DEPTHS[args.model],
         "dataset": dataset,
         "rule": rule,
-        "recipe": args.recipe,
+        "recipe": args.recipe + profile.suffix,
         "seed": args.seed,
         **token_metrics(*_maps_and_labels(checkpoint, records, profile, rule)),
         "n_train": len(train),

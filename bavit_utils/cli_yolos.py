@@ -23,13 +23,13 @@ from .yolos import PrunedYolos, load_yolos, save_yolos
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train the profile's YOLOS; --store keeps checkpoint and curve in data/ (those of --composed stay in runs/)."""
+    """Train the profile's YOLOS; --store keeps checkpoint and curve in data/."""
     profile = get_profile(args.profile)
     detector, folder = train_yolos(
-        profile, args.seed, limit=args.limit, max_steps=args.max_steps, composed=args.composed, start=args.start
+        profile, args.seed, limit=args.limit, max_steps=args.max_steps, start=args.start
     )
-    store = args.store and not args.composed  # composed scenes are a start, no result
-    _keep_trained(args, "yolos", detector, folder, store)
+    made_from = {"start": short_hash(args.start)} if args.start else None
+    _keep_trained(args, "yolos", detector, folder, args.store, made_from)
 
 
 def tune(args: argparse.Namespace) -> None:
@@ -50,14 +50,15 @@ def _keep_trained(
     """Save a trained detector: in data/ with its curve, if that is wanted, else in its folder. One process does."""
     if not PartialState().is_main_process:
         return
-    profile, made_from = get_profile(args.profile), made_from or {}
+    profile = get_profile(args.profile)
+    made_from = {"profile": profile.name, "dataset": profile.detector_data, "seed": args.seed} | (made_from or {})
     target = profile.checkpoint(name) if store else folder / "model.safetensors"
-    save_yolos(detector, target, metadata={"dataset": profile.detector_data, "seed": args.seed, **made_from})
+    save_yolos(detector, target, metadata=made_from)
     print(f"the detector is in {target.parent.name}/{target.name}")
     if store:
         seen = {"/".join(part): fingerprint(load_records(*part, args.limit)) for part in profile.detector_train}
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        store_curve(folder, name, provenance(seen, checkpoints=[target], device=device) | made_from)
+        store_curve(folder, f"{name}{profile.suffix}", provenance(seen, checkpoints=[target], device=device) | made_from)
 
 
 # The ways from BAViT's map to the detector's grid that Table 2 is measured for; other selectors run the first alone.

@@ -93,7 +93,7 @@ class ComposedScenes(DetectionPictures):
     Items are those of `DetectionPictures`. The pictures keep their own objects as targets, for a scene then holds twice
     as many boxes for the price of one, half of them in their true surroundings. Objects pasted later cover earlier
     ones; a box is the tight box of what is visible, and one of which less than two fifths are is dropped. An epoch has
-    one scene per picture. Raises ValueError for pictures of another split than train, and where there is no object.
+    one scene per picture; after the recipe's `composed_epochs` the pictures come as they are. Raises ValueError for pictures of another split than train, and where there is no object.
     """
 
     most_pasted = 3
@@ -113,6 +113,8 @@ class ComposedScenes(DetectionPictures):
 
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, dict[str, Tensor]]:
         pixels, target = super().__getitem__(item)
+        if item[1] >= self.recipe.composed_epochs * len(self):
+            return pixels, target
         rng, size = np.random.default_rng((self.seed, 2, item[1])), pixels.shape[-1]
         own = box_convert(target["boxes"] * size, "cxcywh", "xyxy").numpy()
         owner = np.zeros((size, size), dtype=np.int64)  # 0 the picture, k the k-th pasted object

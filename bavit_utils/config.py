@@ -29,6 +29,7 @@ class Recipe:
     mixed_precision: str = "no"  # or "bf16", worth it on a GPU and on a CPU with bf16 instructions
     small_epochs: int = 0  # the first epochs see smaller pictures: most of what is learnt, at a fraction of the price
     small_img_size: int = 192
+    composed_epochs: int = 0  # a detector's first epochs see scenes composed from its pictures, see `composed_scenes`
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Profile:
     bavit_recipe: Recipe
     detector_recipe: Recipe
     finetune_recipe: Recipe  # of YOLOS-F and its control, from the trained detector on (section 4.2)
+    suffix: str = ""  # of the names of checkpoints, where two profiles have the same data
 
     @property
     def bavit_grid(self) -> tuple[int, int]:
@@ -70,7 +72,7 @@ class Profile:
         parts = [model, dataset or (self.detector_data if model.startswith("yolos") else self.pruner_data)]
         if not model.startswith("yolos"):
             parts.append(rule or self.pruner_rule)
-        return CHECKPOINTS / ("-".join(parts) + ".safetensors")
+        return CHECKPOINTS / ("-".join(parts) + self.suffix + ".safetensors")
 
 
 # The paper's Table 2, first column; 0 is the dense detector behind BAViT.
@@ -143,6 +145,36 @@ _PROFILES = {
         ),
         finetune_recipe=Recipe(epochs=30, batch_size=32, lr=1e-4, weight_decay=1e-4, mixed_precision="bf16"),
     ),
+    # VOC at the sample's half scale: what two CPU cores can train, started from the sample world's detector.
+    "voc-half": Profile(
+        name="voc-half",
+        suffix="-half",
+        bavit_data="voc2007",
+        bavit_rule="box",
+        pruner_data="voc2007",
+        pruner_rule="box",
+        detector_data="voc2007",
+        detector_train=(("voc2007", "train"), ("voc2012", "train")),
+        detector_eval=("voc2007", "test"),
+        bavit_img_size=192,
+        detector_img_size=256,
+        detector_depth=6,
+        num_detection_tokens=25,
+        bavit_recipe=Recipe(epochs=12, batch_size=16, lr=5e-4, mixed_precision="bf16"),
+        detector_recipe=Recipe(
+            epochs=44,
+            batch_size=16,
+            lr=4e-4,
+            weight_decay=1e-4,
+            warmup_epochs=0.5,
+            mixed_precision="bf16",
+            small_epochs=27,
+            composed_epochs=31,
+        ),
+        finetune_recipe=Recipe(
+            epochs=6, batch_size=16, lr=1e-4, weight_decay=1e-4, warmup_epochs=0.25, mixed_precision="bf16"
+        ),
+    ),
     # The paper's own experiment; the detector comes from the hub (hustvl/yolos-tiny).
     "coco": Profile(
         name="coco",
@@ -164,11 +196,14 @@ _PROFILES = {
 }
 
 
+PROFILE_NAMES = tuple(_PROFILES)
+
+
 def get_profile(name: str | None = None) -> Profile:
     """The named profile, or the one in `BAVIT_PROFILE`, or `sample`. Raises ValueError for an unknown name."""
     name = name or os.environ.get("BAVIT_PROFILE") or "sample"
     if name not in _PROFILES:
-        raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(_PROFILES)}, by name or in BAVIT_PROFILE")
+        raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILE_NAMES)}, by name or in BAVIT_PROFILE")
     return _PROFILES[name]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from accelerate.utils import reduce
 from torch import Tensor, nn
-from transformers import YolosConfig
+from transformers import YolosConfig, YolosForObjectDetection
 from transformers.loss.loss_for_object_detection import HungarianMatcher, ImageLoss
 from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
@@ -18,7 +18,10 @@ from .metrics import average_precision
 from .results import short_hash
 from .training import fit, part_of_all, split_records
 from .training_data import DetectionPictures, collate_detection
+from .weights import fill_model
 from .yolos import PrunedYolos, create_yolos, load_yolos, predict
+
+_CLASS_SCORES = "class_labels_classifier.layers.2."  # the last layer of the head that names the classes
 
 
 def detection_loss(output: YolosObjectDetectionOutput, targets: list[dict[str, Tensor]], config: YolosConfig) -> Tensor:
@@ -53,26 +56,35 @@ def train_yolos(
     folder: Path | None = None,
     limit: int | None = None,
     max_steps: int | None = None,
-    composed: bool = False,
     start: Path | None = None,
 ) -> tuple[nn.Module, Path]:
     """Train the profile's YOLOS from the ImageNet blocks by the Hungarian loss; returns it and its folder.
 
-    With `composed` it sees scenes composed from its pictures and cut-out objects, which teach where objects are much
-    sooner; `start` is the checkpoint of such a training, to go on from. After each epoch the AP50 on the last pictures
-    of the training list is logged.
+    `start` is the checkpoint of another detector to go on from, which knows already where objects are: one of the same
+    shape, save that it may know other classes. After each epoch the AP50 on the last pictures of the training list is
+    logged. Raises ValueError for a `start` of another shape.
     """
     train, dev = detection_records(profile, limit)
     torch.manual_seed(seed)
     model = PrunedYolos(create_yolos(profile))
     if start:
-        model.detector.load_state_dict(load_yolos(start).state_dict())
-    pictures = ComposedScenes if composed else DetectionPictures
-    data = pictures(train, profile.detector_img_size, recipe or profile.detector_recipe, seed)
-    identity = {"model": "yolos", "dataset": profile.detector_data, "composed": composed}
-    identity["start"] = short_hash(start) if start else None
-    folder = folder or RUNS / f"yolos-{profile.detector_data}{'-composed' if composed else ''}-seed{seed}"
+        _start_from(model.detector, start)
+    recipe = recipe or profile.detector_recipe
+    pictures = ComposedScenes if recipe.composed_epochs else DetectionPictures
+    data = pictures(train, profile.detector_img_size, recipe, seed)
+    identity = {"model": "yolos", "dataset": profile.detector_data, "start": short_hash(start) if start else None}
+    folder = folder or RUNS / f"yolos-{profile.detector_data}{profile.suffix}-seed{seed}"
     return fit_yolos(model, data, dev, folder, identity=identity, max_steps=max_steps).detector, folder
+
+
+def _start_from(detector: YolosForObjectDetection, path: Path) -> None:
+    """Copies a stored detector's weights, in place; the class scores' layer only where the classes are the same."""
+    start = load_yolos(path)
+    state = start.state_dict()
+    if start.config.label2id != detector.config.label2id:
+        new = {name: value for name, value in detector.state_dict().items() if name.startswith(_CLASS_SCORES)}
+        state.update(new)
+    fill_model(detector, state, path)
 
 
 def detection_records(profile: Profile, limit: int | None = None) -> tuple[list[Record], list[Record]]:

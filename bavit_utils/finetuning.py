@@ -79,7 +79,7 @@ def finetune(
     if not 0 <= sparsity < 1:
         raise ValueError(f"the sparsity is a share from 0 up to, without, 1 (the paper's is 0.35), not {sparsity}")
     name, start = finetuned_name(sparsity), profile.checkpoint("yolos")
-    folder = folder or RUNS / f"{name}-{profile.detector_data}-seed{seed}"
+    folder = folder or RUNS / f"{name}-{profile.detector_data}{profile.suffix}-seed{seed}"
     model = PrunedYolos(load_yolos(start))
     bavit = load_bavit(profile.checkpoint("bavit-small")) if sparsity else None
     train, dev = detection_records(profile, limit)

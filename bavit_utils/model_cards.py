@@ -37,7 +37,7 @@ def _card(path: Path) -> str:
     with safe_open(path, framework="pt") as file:
         metadata = {key: json.loads(value) for key, value in file.metadata().items() if key != "format"}
     dataset = metadata["dataset"]
-    profile = get_profile(_PROFILE_OF[dataset])
+    profile = get_profile(metadata.get("profile", _PROFILE_OF[dataset]))
     model = path.stem.split(f"-{dataset}")[0]
     is_bavit = metadata["model"] == "bavit"
     of_detectors = {"yolos": profile.detector_recipe}

@@ -166,7 +166,7 @@ def train_bavit(
     list is logged.
     """
     dataset, rule = dataset or profile.bavit_data, rule or profile.bavit_rule
-    folder = folder or RUNS / f"{model}-{dataset}-{rule}-seed{seed}"
+    folder = folder or RUNS / f"{model}-{dataset}-{rule}{profile.suffix}-seed{seed}"
     train, dev = split_records(load_records(dataset, "train", limit))
     torch.manual_seed(seed)
     bavit = create_bavit(DEPTHS[model], profile.bavit_img_size)

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 from bavit_utils.composed_scenes import LARGEST_CUTOUT, ComposedScenes, cut_out
 from bavit_utils.config import Recipe
 from bavit_utils.datasets import VOC_CLASSES, load_records
-from bavit_utils.training_data import Visits, collate_detection
+from bavit_utils.training_data import DetectionPictures, Visits, collate_detection
 
 VISITS = range(80)
-PLAIN = Recipe(epochs=5, batch_size=1, lr=1.0, augment=("flip",))
+PLAIN = Recipe(epochs=5, batch_size=1, lr=1.0, augment=("flip",), composed_epochs=1000)
 SQUARE = (30, 40, 90, 100)
 
 
@@ -195,3 +195,12 @@ def test_no_held_out_picture_is_in_a_training_list(real_data):
 
     train = digests(("voc2007", "train"), ("voc2012", "train"))
     assert len(train) > 3000 and train.isdisjoint(digests(("voc2007", "test"), ("voc2012", "val")))
+
+
+def test_after_the_composed_epochs_pictures_come_as_they_are(tmp_path):
+    records = [make_masked(tmp_path, 1), make_masked(tmp_path, 2)]
+    recipe = replace(PLAIN, composed_epochs=2)
+    scenes, plain = ComposedScenes(records, SIDE, recipe), DetectionPictures(records, SIDE, recipe)
+    for visit in range(8):
+        same = torch.equal(scenes[0, visit][0], plain[0, visit][0])
+        assert same == (visit >= 4)

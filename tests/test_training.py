@@ -16,6 +16,7 @@ from bavit_utils.datasets import load_records
 from bavit_utils.detector_training import train_yolos
 from bavit_utils.training import fit, learning_rate, split_records, train_bavit
 from bavit_utils.training_data import DetectionPictures, TokenPictures
+from bavit_utils.yolos import create_yolos
 
 GRID, SIZE = (3, 3), 48
 RECIPE = Recipe(epochs=4, batch_size=6, lr=1e-3, weight_decay=0.01, warmup_epochs=0.5)
@@ -254,13 +255,26 @@ def test_trainings_log_their_measure_after_an_epoch(tmp_path):
         assert 0 <= measure <= 1
 
 
-def test_a_detector_goes_on_from_where_composed_scenes_left_it(tmp_path, monkeypatch):
+def test_a_detector_goes_on_from_another_one_with_classes_of_its_own(tmp_path, monkeypatch):
+    def stored(name, **other):
+        return yolos.save_yolos(create_yolos(replace(TINY, **other)), tmp_path / f"{name}.safetensors", half=False)
+
+    started = {}
+    monkeypatch.setattr(detector_training, "fit_yolos", lambda model, *_, **named: started.update(named) or model)
+    for path, own in ((stored("same"), 0), (stored("other", detector_data="voc2007"), 2)):
+        torch.manual_seed(1)
+        detector, _ = train_yolos(TINY, folder=tmp_path / "next", start=path)
+        assert started["identity"]["start"]
+        start = yolos.load_yolos(path).state_dict()
+        new = [name for name, value in detector.state_dict().items() if not torch.equal(value, start[name])]
+        assert len(new) == own and all(name.startswith("class_labels_classifier.layers.2.") for name in new)
+    with pytest.raises(ValueError, match=r"wide.safetensors doesn't fit"):
+        train_yolos(TINY, start=stored("wide", num_detection_tokens=9))
+
+
+def test_composed_epochs_come_first(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(detector_training, "ComposedScenes", lambda *args: seen.append(args) or DetectionPictures(*args))
-    first, folder = train_yolos(TINY, folder=tmp_path / "composed", max_steps=2, composed=True)
-    path = yolos.save_yolos(first, folder / "model.safetensors", half=False)
-    started = {}
-    monkeypatch.setattr(detector_training, "fit_yolos", lambda model, *_, **named: started.update(model=model, **named) or model)
-    train_yolos(TINY, folder=tmp_path / "next", start=path)
-    assert len(seen) == 1 and started["identity"]["start"] and not started["identity"]["composed"]
-    assert_same(first, started["model"].detector)
+    for epochs in (0, 1):
+        train_yolos(TINY, recipe=replace(RECIPE, composed_epochs=epochs), folder=tmp_path / str(epochs), max_steps=1)
+        assert len(seen) == epochs
