@@ -114,16 +114,13 @@ def bench(args: argparse.Namespace) -> None:
     records = load_records(*sample.detector_eval)
     checkpoint = sample.checkpoint("bavit-small")
     maps = foreground_maps(load_bavit(checkpoint), [record.image() for record in records])
-    rows = throughput(profile, maps, args.batch, args.repeats)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rows = throughput(profile, maps, args.batch, args.repeats, device)
     for row in rows:
         print(
             f"batch {row['batch']}, {row['method']}, sparsity {row['sparsity']:.2f}: {row['median_ms']:.1f} ms, "
             f"{row['speedup']:.2f}x of {row['mac_speedup']:.2f}x, {row['peak_mb']:.0f} MB"
         )
     if args.store:
-        save_rows(
-            "throughput-cpu",
-            profile.name,
-            rows,
-            provenance({"sample/val": fingerprint(records)}, len(records), [checkpoint]),
-        )
+        source = provenance({"sample/val": fingerprint(records)}, len(records), [checkpoint], device=device)
+        save_rows(f"throughput-{device}", profile.name, rows, source)

@@ -16,7 +16,18 @@ from matplotlib.ticker import NullFormatter, PercentFormatter
 from .config import get_profile
 from .cost import multiply_adds, token_table
 from .figures import (
-    BLUE, GREEN, GREY, OURS_COLOUR, PAPER_COLOUR, PURPLE, SKY, TEXT_WIDTH, VERMILION, draw_boxes, overlay, show_picture,
+    BLUE,
+    GREEN,
+    GREY,
+    OURS_COLOUR,
+    PAPER_COLOUR,
+    PURPLE,
+    SKY,
+    TEXT_WIDTH,
+    VERMILION,
+    draw_boxes,
+    overlay,
+    show_picture,
 )
 from .pruning import detector_keep, resize_grid
 from .results import PAPER
@@ -120,29 +131,6 @@ def token_arithmetic(sparsities: Sequence[float] | None = None) -> Figure:
            xlabel="tokens, all layers", xlim=(0, 1.12 * table["tokens_total"].max()))
     ax.grid(axis="y", visible=False)
     fig.legend(loc="outside upper center", ncols=3)
-    return fig
-
-
-def time_bars(rows: pd.DataFrame) -> Figure:
-    """Measured speed-up beside what the multiply-adds allow, from rows of `results/throughput-<device>.json`.
-
-    A panel for each batch size; BAViT's time and multiply-adds are counted; 1 is the dense detector.
-    """
-    rows = rows[rows["method"] != "dense"].sort_values(["batch", "sparsity"])
-    batches = rows["batch"].unique()
-    fig, axes = plt.subplots(1, len(batches), figsize=(TEXT_WIDTH, 2.9), sharey=True, squeeze=False)
-    for ax, batch in zip(axes[0], batches, strict=True):
-        part = rows[rows["batch"] == batch].reset_index(drop=True)
-        dense_ms = part["median_ms"] * part["speedup"]
-        spread = np.abs(dense_ms / part[["q75_ms", "q25_ms"]].T - part["speedup"]).to_numpy()
-        ax.bar(part.index - 0.2, part["mac_speedup"], 0.4, color=PAPER_COLOUR, label="allowed by multiply-adds")
-        ax.bar(part.index + 0.2, part["speedup"], 0.4, color=OURS_COLOUR, yerr=spread, capsize=2, label="measured")
-        ax.axhline(1, color="black", lw=0.8)
-        ax.set(title=f"batch {batch}", xlabel="sparsity", xticks=part.index,
-               xticklabels=[f"{sparsity:.0%}" for sparsity in part["sparsity"]])
-        ax.grid(axis="x", visible=False)
-    axes[0, 0].set_ylabel("times as fast as dense")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return fig
 
 

@@ -81,17 +81,6 @@ def test_token_arithmetic_writes_table_twos_reductions():
     assert len(ax.texts) == 11
 
 
-def test_time_bars_set_measured_beside_allowed():
-    rows = pd.DataFrame({
-        "batch": [1, 1, 8], "method": ["dense", "gather", "gather"], "sparsity": [0, 0.35, 0.35],
-        "speedup": [1, 1.3, 1.4], "mac_speedup": [1, 1.5, 1.5], "median_ms": [10, 10 / 1.3, 50],
-        "q25_ms": [9.5, 7.5, 49], "q75_ms": [11, 8, 52],
-    })
-    first, second = plots.time_bars(rows).axes
-    assert [bar.get_height() for bar in first.patches] == pytest.approx([1.5, 1.3])
-    assert [bar.get_height() for bar in second.patches] == pytest.approx([1.5, 1.4])
-
-
 def test_sparsity_histogram_counts_every_picture():
     fig = plots.sparsity_histogram({"threshold 0.5": [0.1, 0.72, 0.74, 1.0], "0.9": [0.0, 0.1, 0.2, 0.3]})
     assert [sum(bar.get_height() for bar in ax.patches) for ax in fig.axes] == [4, 4]
