@@ -81,10 +81,10 @@ def token_weight(labels: Tensor, fg_weight: float = 1.0) -> Tensor:
     return ((labels == 0) + fg_weight * (labels == 1)).sum()
 
 
-def save_bavit(model: VisionTransformer, path: str | Path, metadata: dict | None = None, half: bool = True) -> Path:
+def save_bavit(model: VisionTransformer, path: str | Path, metadata: dict | None = None, bits: int = 16) -> Path:
     """Saves a BAViT as one safetensors file that tells its own depth and size; `metadata` (JSON values) goes along."""
     shape = {"depth": len(model.blocks), "img_size": model.patch_embed.img_size[0]}
-    return save_weights(path, model.state_dict(), {**(metadata or {}), "model": "bavit", **shape}, half)
+    return save_weights(path, model.state_dict(), {**(metadata or {}), "model": "bavit", **shape}, bits)
 
 
 def load_bavit(path: str | Path) -> VisionTransformer:

@@ -9,6 +9,7 @@ from .ablations import ABLATIONS
 from .config import DEPTHS, EVAL_SPLIT, PROFILE_NAMES, get_profile
 from .download import SOURCES, fetch
 from .notebook_runner import run_notebooks
+from .packing import PART_MB, pack_pictures
 from .report import paper_beside_ours, update_readme
 from .sample_world import ensure_train_split, ensure_val_split
 from .token_selectors import SCORERS
@@ -24,6 +25,17 @@ def download(args: argparse.Namespace) -> None:
     """Fetch data sets and weights into BAVIT_DATA_DIR (or data/); goes on where it was stopped."""
     for name in args.names:
         print(fetch(name))
+
+
+def pack(args: argparse.Namespace) -> None:
+    """Pack what the profile's detector is trained and tested on into tars, to be carried to another machine.
+
+    There: for part in FOLDER/*.tar; do tar -xf $part -C data; done; then BAVIT_DATA_DIR=data bavit train-yolos ...
+    """
+    profile = get_profile(args.profile)
+    img_size = profile.detector_img_size if args.img_size is None else args.img_size
+    for path in pack_pictures(profile, img_size, args.folder, args.part_mb, args.limit):
+        print(f"{path.name} {path.stat().st_size / 1e6:.1f} MB")
 
 
 def notebooks(args: argparse.Namespace) -> None:
@@ -53,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
             "seed": dict(type=int, default=0, help="default: 0"),
             "limit": dict(type=int, help="use only the first LIMIT pictures"),
             "max-steps": dict(type=int, help="stop after so many steps, with the state saved"),
+            "max-minutes": dict(type=float, help="stop after so many minutes of training, with the state saved"),
             "store": dict(action="store_true", help="write what came out into data/checkpoints and data/results"),
         }
         for option in options:
@@ -68,11 +81,16 @@ def _parser() -> argparse.ArgumentParser:
     verb("download", download).add_argument(
         "names", nargs="+", choices=tuple(SOURCES), metavar="NAME", help=", ".join(SOURCES)
     )
+    packed = verb("pack-pictures", pack, "profile", "limit")
+    packed.add_argument("--folder", type=Path, required=True, help="where the tars go; new or empty")
+    packed.add_argument("--img-size", type=int, help="longest side in pixels; default: the detector's")
+    packed.add_argument("--part-mb", type=float, default=PART_MB, help=f"largest tar in MB; default: {PART_MB}")
     ablate = verb("ablate", cli_bavit.ablate, "profile", "seed", "limit", "store")
     ablate.add_argument("what", nargs="+", choices=tuple(ABLATIONS), help="what is varied")
-    train = verb("train-yolos", cli_yolos.train, "profile", "seed", "limit", "max-steps", "store")
+    train = verb("train-yolos", cli_yolos.train, "profile", "seed", "limit", "max-steps", "max-minutes", "store")
     train.add_argument("--start", type=Path, help="go on from this checkpoint, yolos-sample's, say")
-    tune = verb("finetune", cli_yolos.tune, "profile", "seed", "limit", "max-steps", "store")
+    train.add_argument("--epochs", type=int, help="of the whole schedule; default: the profile's")
+    tune = verb("finetune", cli_yolos.tune, "profile", "seed", "limit", "max-steps", "max-minutes", "store")
     tune.add_argument("--sparsity", type=float, default=0.35, help="0 is the control; default: 0.35, the paper's")
     tune.add_argument("--epochs", type=int, help="default: the profile's; the paper has 30")
     swept = verb("sweep", cli_yolos.fill_table2, "profile", "seed", "limit", "store")
@@ -86,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     swept.add_argument(
         "--detector", choices=("yolos", "yolos-f", "yolos-control"), default="yolos", help="default: yolos"
     )
+    swept.add_argument("--keep-aspect", action="store_true", help="shorter side at the detector's size, no warping")
     swept.add_argument("--variants", action="store_true", help="also with the fill, other resizings, partial pruning")
     for name, run in (("calibrate", cli_bavit.calibrate), ("postprocess", cli_bavit.postprocess)):
         measured = verb(name, run, "profile", "limit", "store")

@@ -8,26 +8,26 @@ import torch
 from accelerate import PartialState
 from torch import nn
 
-from .annotations import stacked_labels
+from .annotations import labels_for
 from .bavit import foreground_maps, load_bavit
 from .benchmark import throughput
-from .config import DEPTHS, RUNS, SWEEP_SPARSITIES, get_profile
+from .config import DEPTHS, RUNS, SWEEP_SPARSITIES, Recipe, get_profile
 from .curves import store_curve
 from .datasets import fingerprint, load_records
 from .detector_training import train_yolos
 from .finetuning import finetune, finetuned_name
+from .hub import profile_detector
 from .results import PAPER, provenance, save_rows, short_hash
-from .sweep import PLAIN, detections, sweep
+from .sweep import PLAIN, detections, detector_grids, sweep
 from .token_selectors import SCORERS
-from .yolos import PrunedYolos, load_yolos, save_yolos
+from .yolos import PrunedYolos, save_yolos
 
 
 def train(args: argparse.Namespace) -> None:
     """Train the profile's YOLOS; --store keeps checkpoint and curve in data/."""
     profile = get_profile(args.profile)
-    detector, folder = train_yolos(
-        profile, args.seed, limit=args.limit, max_steps=args.max_steps, start=args.start
-    )
+    recipe = _recipe(profile.detector_recipe, args)
+    detector, folder = train_yolos(profile, args.seed, recipe, start=args.start, **_stops(args))
     made_from = {"start": short_hash(args.start)} if args.start else None
     _keep_trained(args, "yolos", detector, folder, args.store, made_from)
 
@@ -35,13 +35,17 @@ def train(args: argparse.Namespace) -> None:
 def tune(args: argparse.Namespace) -> None:
     """Train the detector on with the tokens BAViT keeps (YOLOS-F), or with --sparsity 0 with all (its control)."""
     profile = get_profile(args.profile)
-    recipe = profile.finetune_recipe
-    if args.epochs is not None:
-        recipe = replace(recipe, epochs=args.epochs)
-    detector, folder, made_from = finetune(
-        profile, args.seed, args.sparsity, recipe, limit=args.limit, max_steps=args.max_steps
-    )
+    recipe = _recipe(profile.finetune_recipe, args)
+    detector, folder, made_from = finetune(profile, args.seed, args.sparsity, recipe, **_stops(args))
     _keep_trained(args, finetuned_name(args.sparsity), detector, folder, args.store, made_from)
+
+
+def _recipe(recipe: Recipe, args: argparse.Namespace) -> Recipe:
+    return recipe if args.epochs is None else replace(recipe, epochs=args.epochs)
+
+
+def _stops(args: argparse.Namespace) -> dict:
+    return {"limit": args.limit, "max_steps": args.max_steps, "max_minutes": args.max_minutes}
 
 
 def _keep_trained(
@@ -53,12 +57,14 @@ def _keep_trained(
     profile = get_profile(args.profile)
     made_from = {"profile": profile.name, "dataset": profile.detector_data, "seed": args.seed} | (made_from or {})
     target = profile.checkpoint(name) if store else folder / "model.safetensors"
-    save_yolos(detector, target, metadata=made_from)
+    save_yolos(detector, target, bits=8, metadata=made_from)
     print(f"the detector is in {target.parent.name}/{target.name}")
     if store:
         seen = {"/".join(part): fingerprint(load_records(*part, args.limit)) for part in profile.detector_train}
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        store_curve(folder, f"{name}{profile.suffix}", provenance(seen, checkpoints=[target], device=device) | made_from)
+        store_curve(
+            folder, f"{name}{profile.suffix}", provenance(seen, checkpoints=[target], device=device) | made_from
+        )
 
 
 # The ways from BAViT's map to the detector's grid that Table 2 is measured for; other selectors run the first alone.
@@ -76,12 +82,15 @@ def fill_table2(args: argparse.Namespace) -> None:
     profile = get_profile(args.profile)
     records = load_records(*profile.detector_eval, args.limit)
     images = [record.image() for record in records]
-    checkpoint = profile.checkpoint(args.detector)
-    detector = PrunedYolos(load_yolos(checkpoint))
-    labels = torch.from_numpy(stacked_labels(records, profile.detector_grid, profile.pruner_rule))
+    detector, checkpoint = profile_detector(profile, args.detector, args.keep_aspect)
+    detector = PrunedYolos(detector).eval()
+    grids = detector_grids(profile, images, args.keep_aspect)
+    pairs = zip(records, grids, strict=True)
+    labels = [torch.from_numpy(labels_for(record, grid, profile.pruner_rule)) for record, grid in pairs]
     marks = fingerprint(records)
     folder = RUNS / f"sweep-{profile.name}-{short_hash(checkpoint)}-{marks}"
-    dense = detections(detector, images, folder=folder)
+    shorter_side = profile.detector_img_size if args.keep_aspect else None
+    dense = detections(detector, images, folder=folder, shorter_side=shorter_side)
     for selector in args.selectors:
         used, run, variants = [checkpoint], f"{args.detector}-{selector}", _VARIANTS[:1]
         if selector in DEPTHS:
@@ -94,6 +103,7 @@ def fill_table2(args: argparse.Namespace) -> None:
             run += f"-seed{args.seed}"
             kept = folder / f"{selector}-{args.seed}"
         common = {"labels": labels, "folder": kept, "bavit": selector, "dense": dense, "seed": args.seed}
+        common["keep_aspect"] = args.keep_aspect
         rows = []
         for variant in variants:
             rows += sweep(profile, records, images, maps, detector, SWEEP_SPARSITIES, **variant, **common)
@@ -105,7 +115,7 @@ def fill_table2(args: argparse.Namespace) -> None:
             )
         if args.store:
             source = provenance({"/".join(profile.detector_eval): marks}, len(records), used)
-            save_rows(f"table2-{profile.name}", run, rows, source)
+            save_rows(f"table2-{profile.name}" + ("-keep-aspect" if args.keep_aspect else ""), run, rows, source)
 
 
 def bench(args: argparse.Namespace) -> None:

@@ -57,6 +57,7 @@ def train_yolos(
     limit: int | None = None,
     max_steps: int | None = None,
     start: Path | None = None,
+    max_minutes: float | None = None,
 ) -> tuple[nn.Module, Path]:
     """Train the profile's YOLOS from the ImageNet blocks by the Hungarian loss; returns it and its folder.
 
@@ -74,7 +75,8 @@ def train_yolos(
     data = pictures(train, profile.detector_img_size, recipe, seed)
     identity = {"model": "yolos", "dataset": profile.detector_data, "start": short_hash(start) if start else None}
     folder = folder or RUNS / f"yolos-{profile.detector_data}{profile.suffix}-seed{seed}"
-    return fit_yolos(model, data, dev, folder, identity=identity, max_steps=max_steps).detector, folder
+    trained = fit_yolos(model, data, dev, folder, identity=identity, max_steps=max_steps, max_minutes=max_minutes)
+    return trained.detector, folder
 
 
 def _start_from(detector: YolosForObjectDetection, path: Path) -> None:
@@ -106,6 +108,7 @@ def fit_yolos(
     dev_keep: Tensor | None = None,
     identity: dict | None = None,
     max_steps: int | None = None,
+    max_minutes: float | None = None,
 ) -> PrunedYolos:
     """`fit` a detector by the Hungarian loss, with the AP50 on `dev` in the log after each epoch; returns it.
 
@@ -121,7 +124,8 @@ def fit_yolos(
         keep = keep_of(pixels) if keep_of else None
         return detection_loss(detector(_normalised(pixels, config.normalise), keep), targets, config)
 
-    return fit(model, data, loss_of, folder, evaluate if dev else None, collate_detection, 0.1, identity, max_steps)
+    stops = {"max_steps": max_steps, "max_minutes": max_minutes}
+    return fit(model, data, loss_of, folder, evaluate if dev else None, collate_detection, 0.1, identity, **stops)
 
 
 def _normalised(pixels: Tensor, normalise: str) -> Tensor:

@@ -17,10 +17,11 @@ from transformers import YolosForObjectDetection
 from .bavit import foreground_maps, foreground_probability, load_bavit
 from .config import RUNS, Profile, Recipe
 from .detector_training import detection_records, fit_yolos
+from .hub import profile_detector
 from .pruning import detector_keep, threshold_for_sparsity
 from .results import short_hash
 from .training_data import DetectionPictures, Pictures
-from .yolos import PrunedYolos, load_yolos
+from .yolos import PrunedYolos
 
 THRESHOLD_PICTURES = 400  # of the training list, on which the threshold is chosen
 
@@ -68,6 +69,7 @@ def finetune(
     folder: Path | None = None,
     limit: int | None = None,
     max_steps: int | None = None,
+    max_minutes: float | None = None,
 ) -> tuple[YolosForObjectDetection, Path, dict]:
     """Train the profile's stored detector on, behind the profile's BAViT-small at `sparsity` (0: without, the control).
 
@@ -78,9 +80,10 @@ def finetune(
     """
     if not 0 <= sparsity < 1:
         raise ValueError(f"the sparsity is a share from 0 up to, without, 1 (the paper's is 0.35), not {sparsity}")
-    name, start = finetuned_name(sparsity), profile.checkpoint("yolos")
+    name = finetuned_name(sparsity)
+    detector, start = profile_detector(profile)
     folder = folder or RUNS / f"{name}-{profile.detector_data}{profile.suffix}-seed{seed}"
-    model = PrunedYolos(load_yolos(start))
+    model = PrunedYolos(detector)
     bavit = load_bavit(profile.checkpoint("bavit-small")) if sparsity else None
     train, dev = detection_records(profile, limit)
     data = DetectionPictures(train, profile.detector_img_size, recipe or profile.finetune_recipe, seed)
@@ -93,5 +96,5 @@ def finetune(
             maps = foreground_maps(bavit, [record.image() for record in dev])
             dev_keep = detector_keep(maps, pruner.threshold, profile.detector_grid)
     identity = {"model": name, "dataset": profile.detector_data, **made_from}
-    tuned = fit_yolos(model, data, dev, folder, pruner, dev_keep, identity, max_steps).detector
+    tuned = fit_yolos(model, data, dev, folder, pruner, dev_keep, identity, max_steps, max_minutes).detector
     return tuned, folder, made_from | {"threshold": pruner and pruner.threshold}

@@ -1,5 +1,8 @@
 """A transformer block on packed tokens: images with different token counts one after another, and nothing padded."""
 
+from collections.abc import Callable
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,6 +24,12 @@ def run_layer(layer: YolosLayer, x: Tensor, lengths: list[int]) -> Tensor:
     context = _attend(query, key, value, lengths, attention.scaling, dropout).flatten(1)
     x = x + layer.attention.output(context, normed)
     return layer.output(layer.intermediate(layer.layernorm_after(x)), x)
+
+
+@cache
+def compiled_layer() -> Callable[[YolosLayer, Tensor, list[int]], Tensor]:
+    """`run_layer`, compiled once for all blocks; anew for every other list of lengths, so for steps that share one."""
+    return torch.compile(run_layer, dynamic=False)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scale: float, dropout: float) -> Tensor:

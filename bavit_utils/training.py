@@ -31,6 +31,7 @@ from .training_state import Interruption, Log, State, Waiting
 
 SAVE_SECONDS = 120  # between two states
 LOG_STEPS = 25
+MEASURES = 50  # of one training, about, where it has more epochs: on a GPU they would take a third of its time
 MAX_LOSS = 1e4  # a loss above has exploded: chance is 0.7 for BAViT, and some 10 for the detector
 
 
@@ -54,22 +55,33 @@ def fit(
     clip: float = 1.0,
     identity: dict | None = None,
     max_steps: int | None = None,
+    max_minutes: float | None = None,
 ) -> nn.Module:
     """Train `model` in place by AdamW and return it, in evaluation mode on the CPU.
 
     Recipe and seed are those of `data`. `loss_of(model, pixels, targets)` gives a batch's loss, `evaluate(model)` a
-    number for the log after each epoch.
+    number for the log after each epoch, or each few of many.
     `identity` says what is trained besides the recipe: a folder's state is taken up only by the same training, else
-    ValueError. `max_steps` stops early, with the state saved. Raises FloatingPointError, naming the step, for a loss or
-    gradient that isn't finite and for a loss above MAX_LOSS; the last state stays. Ctrl-C and SIGTERM save the state
-    before they go on up. The log has the loss of all processes together; the first one alone evaluates and writes.
+    ValueError. `max_steps` (of the whole training) and `max_minutes` (of this call) stop early, with the state saved.
+    Raises FloatingPointError, naming the step, for a loss or gradient that isn't finite and for a loss above MAX_LOSS;
+    the last state stays. Ctrl-C and SIGTERM save the state before they go on up. The log has the loss of all processes
+    together; the first one alone evaluates and writes.
     """
     recipe, seed = data.recipe, data.seed
-    accelerator = Accelerator(dataloader_config=DataLoaderConfiguration(split_batches=True))
+    accelerator = Accelerator(dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True))
     main, rank = accelerator.is_main_process, accelerator.process_index
     visits = Visits(len(data), recipe.batch_size, seed)
-    workers = 0 if data.kept is not None else os.cpu_count()  # decoding at every visit is what takes long
-    loader = DataLoader(data, batch_sampler=visits, collate_fn=collate, num_workers=workers)
+    # Decoding at every visit is what takes long; a GPU would wait for the changes to pictures in memory, too.
+    cuda = accelerator.device.type == "cuda"
+    workers = os.cpu_count() if cuda or data.kept is None else 0
+    loader = DataLoader(
+        data,
+        batch_sampler=visits,
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=cuda,
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     identity = {**asdict(recipe), **(identity or {}), "seed": seed, "pictures": len(data), "img_size": data.img_size}
     state = State(folder / "state.safetensors", model, optimizer, identity)
@@ -77,18 +89,21 @@ def fit(
     wrapped, prepared, loader = accelerator.prepare(model, optimizer, loader)
     batches = Waiting(loader)
     end = min(recipe.epochs * len(visits), max_steps or math.inf)
+    measured = {*range(0, recipe.epochs, max(1, recipe.epochs // MEASURES)), recipe.epochs}  # after so many epochs
     log = Log(folder / "log.csv", step) if main else None
     progress = tqdm(total=end, initial=step, unit="step", disable=not main, mininterval=5)
     saved = time.perf_counter()
+    deadline = saved + 60 * (max_minutes or math.inf)
     with Interruption(hold=accelerator.num_processes > 1) as interruption:
         try:
             while True:
-                if main and evaluate and step % len(visits) == 0 and log.measured < step:
+                visits.epoch, visits.start = divmod(step, len(visits))
+                due = evaluate and visits.start == 0 and visits.epoch in measured
+                if main and due and log.measured < step:
                     model.eval()
-                    log.write(step=step, epoch=step // len(visits) - 1, metric=f"{evaluate(model):.5f}")
+                    log.write(step=step, epoch=visits.epoch - 1, metric=f"{evaluate(model):.5f}")
                 if step >= end:
                     break
-                visits.epoch, visits.start = divmod(step, len(visits))
                 wrapped.train()
                 for pixels, targets in batches:
                     torch.manual_seed(hash((seed, step, rank)) % 2**63)  # for a model that draws, as dropout does
@@ -101,8 +116,9 @@ def fit(
                     prepared.zero_grad()
                     accelerator.backward(loss)
                     norm = accelerator.clip_grad_norm_(model.parameters(), clip)
-                    told = torch.stack([x.detach().float() for x in (loss, norm, loss.new_tensor(interruption.wanted))])
-                    mean_loss, norm, wanted = accelerator.reduce(told, "mean").tolist()
+                    asked = loss.new_tensor([interruption.wanted, time.perf_counter() > deadline])
+                    told = torch.cat([torch.stack([loss.detach(), norm]).float(), asked])
+                    mean_loss, norm, wanted, late = accelerator.reduce(told, "mean").tolist()
                     if not (mean_loss <= MAX_LOSS and math.isfinite(norm)):
                         raise FloatingPointError(
                             f"the loss is {mean_loss}, its gradient {norm} at step {step}: lower the learning rate "
@@ -121,6 +137,8 @@ def fit(
                         if main and time.perf_counter() - saved > SAVE_SECONDS:
                             state.save(step)
                             saved = time.perf_counter()
+                    if late:  # for any of the processes, so that all stop at this step
+                        end = step
                     if step == end:
                         break
             if main:

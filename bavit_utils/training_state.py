@@ -36,7 +36,7 @@ class State:
         }
         weights = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         save_weights(
-            self.path, weights | moments, {"model": "training", "step": step, "identity": self.identity}, half=False
+            self.path, weights | moments, {"model": "training", "step": step, "identity": self.identity}, bits=32
         )
 
     def load(self) -> int:

@@ -13,19 +13,26 @@ from torch import Tensor, nn
 from .config import data_dir
 from .download import DownloadError, fetch
 
+_SCALE = ".scale"  # ends the name of the scales of a matrix that is stored in 8 bits
 
-def save_weights(path: str | Path, state: dict[str, Tensor], metadata: dict, half: bool = True) -> Path:
+
+def save_weights(path: str | Path, state: dict[str, Tensor], metadata: dict, bits: int = 16) -> Path:
     """Writes a state dict as one safetensors file, whole or not at all; `metadata` values are stored as JSON strings.
 
-    With `half`, floating-point tensors are stored as float16. Returns the path; missing folders are made. OSError, with
-    file and remedy, where the disk is full. A writer that is killed leaves a file that ends in `.partial`.
+    `bits` of a floating-point number: 32 as it is, 16 half precision; 8 stores matrices as whole numbers with a scale
+    for each row, and the rest in half precision. Returns the path; missing folders are made. OSError, with file and
+    remedy, where the disk is full. A writer that is killed leaves a file that ends in `.partial`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: tensor.detach().to("cpu", torch.float16 if half and tensor.is_floating_point() else None).contiguous()
-        for name, tensor in state.items()
-    }
+    tensors = {}
+    for name, tensor in state.items():
+        tensor = tensor.detach().cpu()
+        if bits == 8 and tensor.is_floating_point() and tensor.ndim > 1:
+            tensor, tensors[name + _SCALE] = _to_int8(tensor)
+        elif bits < 32 and tensor.is_floating_point():
+            tensor = tensor.half()
+        tensors[name] = tensor.contiguous()
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         # Not save_file: when it is killed, it leaves a hidden file of a name of its own.
@@ -61,7 +68,16 @@ def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict]:
             f"{path} holds {metadata.get('model') or 'unnamed weights'}, not a {kind} checkpoint: "
             "give the path of one of that kind"
         )
+    for name in [name for name in state if name.endswith(_SCALE)]:
+        scale, matrix = state.pop(name), name.removesuffix(_SCALE)
+        state[matrix] = state[matrix].float() * scale
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}, metadata
+
+
+def _to_int8(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """A matrix [..., n] as int8, and the float32 scale of each row, [..., 1]."""
+    scale = matrix.float().abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / 127
+    return (matrix / scale).round().to(torch.int8), scale
 
 
 def fill_model(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> nn.Module:

@@ -13,8 +13,8 @@ from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
 from .config import PATCH_SIZE, Profile
 from .datasets import class_names
-from .images import to_batch
-from .packed import run_layer
+from .images import keep_aspect_size, to_batch
+from .packed import compiled_layer, run_layer
 from .pruning import gather_tokens
 from .weights import fill_model, imagenet_blocks, read_weights, save_weights
 
@@ -87,14 +87,14 @@ def _start_from_imagenet(detector: YolosForObjectDetection, weights: dict[str, T
 
 
 def save_yolos(
-    detector: YolosForObjectDetection, path: str | Path, half: bool = True, metadata: dict | None = None
+    detector: YolosForObjectDetection, path: str | Path, bits: int = 16, metadata: dict | None = None
 ) -> Path:
     """Saves a detector as one safetensors file with its configuration; `metadata` (JSON values) goes along."""
     return save_weights(
         path,
         detector.state_dict(),
         {**(metadata or {}), "model": "yolos", "config": detector.config.to_diff_dict()},
-        half,
+        bits,
     )
 
 
@@ -105,35 +105,6 @@ def load_yolos(path: str | Path) -> YolosForObjectDetection:
     """
     state, metadata = read_weights(path, "yolos")
     return fill_model(YolosForObjectDetection(YolosConfig.from_dict(metadata["config"])), state, path).eval()
-
-
-def load_hub_yolos(img_size: int, name: str | Path = "hustvl/yolos-tiny") -> YolosForObjectDetection:
-    """The published COCO detector (section 3.5), from the hub, its cache, or a folder of the same form, as safetensors.
-
-    Its position table is resized once to square pictures of `img_size` pixels, as it would be in every forward. Its
-    head has a row for each of COCO's ids up to 90, used or not; it is cut to the 80 classes of `datasets`, so that
-    labels count as everywhere else here. Wants ImageNet's mean and std: `config.normalise` is "imagenet".
-    Raises OSError when it is neither online nor cached, ValueError when it doesn't know COCO's classes.
-    """
-    classes = class_names("coco")
-    detector = YolosForObjectDetection.from_pretrained(name, use_safetensors=True)
-    known = {label: index for index, label in detector.config.id2label.items()}
-    if unknown := set(classes) - set(known):
-        raise ValueError(f"{name} doesn't know the classes {sorted(unknown)}: give names of its config.id2label")
-    rows = torch.tensor([known[label] for label in classes] + [detector.config.num_labels])  # the last is no-object
-    old = detector.class_labels_classifier.layers[-1]
-    new = nn.Linear(old.in_features, len(rows)).to(old.weight)
-    new.load_state_dict({"weight": old.weight.data[rows], "bias": old.bias.data[rows]})
-    detector.class_labels_classifier.layers[-1] = new
-    embeddings = detector.vit.embeddings
-    with torch.no_grad():
-        positions = embeddings.interpolation(embeddings.position_embeddings, (img_size, img_size))
-    embeddings.position_embeddings = nn.Parameter(positions)
-    detector.config.image_size = [img_size, img_size]
-    detector.config.id2label = dict(enumerate(classes))
-    detector.config.label2id = {label: index for index, label in enumerate(classes)}
-    detector.config.normalise = "imagenet"
-    return detector.eval()
 
 
 class PrunedYolos(nn.Module):
@@ -164,6 +135,8 @@ class PrunedYolos(nn.Module):
         """
         config, layers = self.detector.config, self.detector.vit.encoder.layer
         grid = tuple(side // config.patch_size for side in pixel_values.shape[-2:])
+        # Dense training steps share one shape, worth compiling on a GPU; what pruning keeps differs at every step.
+        run = compiled_layer() if keep is None and self.training and pixel_values.is_cuda else run_layer
         if keep is None:
             keep = torch.ones(len(pixel_values), *grid, dtype=torch.bool, device=pixel_values.device)
         if keep.shape != (len(pixel_values), *grid) or keep.dtype != torch.bool:
@@ -176,11 +149,11 @@ class PrunedYolos(nn.Module):
 
         x, lengths, restore = self._embed(pixel_values, torch.ones_like(keep) if after_layers else keep)
         for layer in layers[:after_layers]:
-            x = run_layer(layer, x, lengths)
+            x = run(layer, x, lengths)
         if after_layers:
             x, lengths, restore = self._gather(restore(x), keep)
         for layer in layers[after_layers:]:
-            x = run_layer(layer, x, lengths)
+            x = run(layer, x, lengths)
         hidden = restore(self.detector.vit.layernorm(x))
 
         loss = loss_dict = None
@@ -253,21 +226,30 @@ def detect(output: YolosObjectDetectionOutput, sizes: list[tuple[int, int]]) -> 
 def predict(
     pruned: PrunedYolos,
     images: Sequence[np.ndarray],
-    keep: Tensor | None = None,
+    keep: Sequence[Tensor] | None = None,
     batch_size: int = 16,
     after_layers: int = 0,
+    shorter_side: int | None = None,
 ) -> list[dict[str, Tensor]]:
     """Detections of decoded pictures (uint8 [H, W, 3], any sizes), as of `detect`, in their own pixels.
 
-    `keep` is boolean `[N, rows, cols]` on the detector's grid, or None for all. Pictures are warped to the detector's
-    size and normalised as its configuration says; put the detector into evaluation first.
+    Pictures are warped to the detector's square or, with a `shorter_side` in pixels, keep their aspect
+    (`images.keep_aspect_size`); those of one size run together, and nothing is padded. They are normalised as the
+    detector's configuration says; put it into evaluation first. `keep` holds a boolean mask [rows, cols] on the grid of
+    each picture (`[N, rows, cols]` where all are warped), or is None for all patches.
     """
     config = pruned.detector.config
     weight = pruned.detector.vit.embeddings.cls_token
-    found = []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        pixels = to_batch(batch, config.image_size[0], config.normalise).to(weight)
-        kept = None if keep is None else keep[start : start + batch_size].to(weight.device)
-        found += detect(pruned(pixels, kept, after_layers=after_layers), [image.shape[:2] for image in batch])
-    return found
+    together: dict[tuple[int, int], list[int]] = {}
+    for index, image in enumerate(images):
+        size = keep_aspect_size(image.shape[:2], shorter_side) if shorter_side else tuple(config.image_size)
+        together.setdefault(size, []).append(index)
+    found = {}
+    for size, indices in together.items():
+        for start in range(0, len(indices), batch_size):
+            part = indices[start : start + batch_size]
+            pixels = to_batch([images[i] for i in part], size, config.normalise).to(weight)
+            kept = None if keep is None else torch.stack([keep[i] for i in part]).to(weight.device)
+            output = pruned(pixels, kept, after_layers=after_layers)
+            found.update(zip(part, detect(output, [images[i].shape[:2] for i in part]), strict=True))
+    return [found[index] for index in range(len(images))]

@@ -124,7 +124,7 @@ def test_a_batch_of_ignored_patches_gives_zero_and_a_gradient():
 
 def test_saved_and_loaded_is_the_same_model(tmp_path):
     model, images = create_bavit(2, 64, pretrained=False).eval(), torch.randn(2, 3, 64, 64)
-    path = save_bavit(model, tmp_path / "new" / "bavit.safetensors", {"dataset": "sample", "epoch": 3}, half=False)
+    path = save_bavit(model, tmp_path / "new" / "bavit.safetensors", {"dataset": "sample", "epoch": 3}, bits=32)
     loaded = load_bavit(path)
     assert not loaded.training
     assert torch.equal(foreground_probability(loaded, images), foreground_probability(model, images))

@@ -3,10 +3,22 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from transformers.models.yolos.image_processing_yolos import get_size_with_aspect_ratio_yolos
 
-from bavit_utils.images import BAVIT_NORM, IMAGENET_NORM, DataError
-from bavit_utils.images import image_size, load_class_mask, load_image, to_batch, warp
+from bavit_utils.images import (
+    BAVIT_NORM,
+    IMAGENET_NORM,
+    DataError,
+    image_size,
+    keep_aspect_size,
+    load_class_mask,
+    load_image,
+    to_batch,
+    warp,
+)
 
 
 def _noise(height, width, seed=0):
@@ -90,16 +102,41 @@ def test_warp_gives_the_square_and_averages_what_it_shrinks():
     assert np.array_equal(warp(small, 32), small)
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((480, 640), (512, 672)),  # 682.7 pixels, lowered to whole patches
+        ((640, 480), (672, 512)),
+        ((500, 333), (768, 512)),
+        ((300, 300), (512, 512)),
+        ((360, 640), (480, 848)),  # 512 would make 910 of the longer side: it becomes 853
+        ((20, 2000), (16, 848)),  # one patch at the least
+    ],
+)
+def test_a_kept_aspect_has_sides_of_whole_patches_within_the_limits(size, expected):
+    assert keep_aspect_size(size, 512) == expected
+
+
+@settings(max_examples=300, deadline=None)
+@given(height=st.integers(64, 4000), aspect=st.floats(0.25, 4), shorter=st.sampled_from([256, 512, 800]))
+def test_a_kept_aspect_has_the_size_of_transformers_own_processor(height, aspect, shorter):
+    size = height, max(int(height * aspect), 64)
+    assert keep_aspect_size(size, shorter) == get_size_with_aspect_ratio_yolos(size, shorter, shorter * 1333 // 800)
+
+
 def test_warp_keeps_relative_positions():
     image = np.zeros((60, 200, 3), dtype=np.uint8)
     image[:30, 100:] = 255
     square = warp(image, 64)
     assert square[:30, 34:].min() == 255 and square[34:].max() == 0 and square[:, :30].max() == 0
+    wide = warp(image, (32, 96))
+    assert wide.shape == (32, 96, 3) and wide[:14, 52:].min() == 255 and wide[18:].max() == 0
 
 
 @pytest.mark.parametrize(("name", "norm"), [("bavit", BAVIT_NORM), ("imagenet", IMAGENET_NORM)])
 def test_to_batch_normalises_pictures_of_any_size(name, norm):
     images = [_noise(40, 50), _noise(90, 30, seed=1)]
+    assert to_batch(images, (16, 48), name).shape == (2, 3, 16, 48)
     batch = to_batch(images, 32, name)
     assert batch.shape == (2, 3, 32, 32) and batch.dtype == torch.float32 and batch.is_contiguous()
     for image, tensor in zip(images, batch):

@@ -143,6 +143,16 @@ def test_a_resumed_training_is_the_uninterrupted_one(train, tmp_path):
     assert rows_of(tmp_path / "whole") == rows_of(tmp_path / "parts")
 
 
+def test_slices_of_time_and_helping_processes_change_nothing(pictures, tmp_path):
+    whole = fit(Linear(), pictures, loss_of, tmp_path / "whole", max_steps=8)  # into the third epoch
+    streamed = copy.copy(pictures)
+    streamed.kept = None  # as where they don't fit into memory: other processes prepare them
+    for step in ("1", "2"):
+        fit(Linear(), streamed, loss_of, tmp_path / "parts", max_minutes=1e-9)  # over after one step
+        assert rows_of(tmp_path / "parts")[-1]["step"] == step
+    assert_same(whole, fit(Linear(), streamed, loss_of, tmp_path / "parts", max_steps=8))
+
+
 def test_an_interruption_saves_the_state(pictures, tmp_path):
     whole = fit(Linear(), pictures, loss_of, tmp_path / "whole")
 
@@ -241,6 +251,14 @@ def test_the_log_has_a_row_a_step_and_one_an_epoch(pictures, tmp_path):
     assert {int(row["epoch"]) for row in rows} == {0, 1, 2, 3}
 
 
+def test_of_many_epochs_some_are_measured_and_the_last(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "MEASURES", 2)
+    many = copy.copy(pictures)
+    many.recipe = replace(RECIPE, epochs=5)
+    fit(Linear(), many, loss_of, tmp_path, evaluate=lambda model: 0.5)
+    assert [int(row["epoch"]) for row in rows_of(tmp_path) if row["metric"]] == [1, 3, 4]
+
+
 def test_choices_are_made_on_the_end_of_the_training_list():
     pictures = list(range(30))
     assert split_records(pictures) == (pictures[:27], pictures[27:])
@@ -257,7 +275,7 @@ def test_trainings_log_their_measure_after_an_epoch(tmp_path):
 
 def test_a_detector_goes_on_from_another_one_with_classes_of_its_own(tmp_path, monkeypatch):
     def stored(name, **other):
-        return yolos.save_yolos(create_yolos(replace(TINY, **other)), tmp_path / f"{name}.safetensors", half=False)
+        return yolos.save_yolos(create_yolos(replace(TINY, **other)), tmp_path / f"{name}.safetensors", bits=32)
 
     started = {}
     monkeypatch.setattr(detector_training, "fit_yolos", lambda model, *_, **named: started.update(named) or model)

@@ -1,4 +1,4 @@
-"""Detectors made, saved and loaded, from the hub's form too, and the way from their output to boxes in pixels."""
+"""Detectors made, saved and loaded, and the way from their output to boxes in pixels."""
 
 from dataclasses import replace
 
@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 import timm
 import torch
-from torch import nn
-from transformers import YolosConfig, YolosForObjectDetection
+from transformers import YolosForObjectDetection
 
 from bavit_utils import yolos
 from bavit_utils.config import data_dir, get_profile
 from bavit_utils.datasets import class_names
-from bavit_utils.images import to_batch
+from bavit_utils.images import keep_aspect_size, to_batch
 from bavit_utils.weights import imagenet_blocks, save_weights
-from bavit_utils.yolos import PrunedYolos, create_yolos, detect, load_hub_yolos, load_yolos, predict, save_yolos
+from bavit_utils.yolos import PrunedYolos, create_yolos, detect, load_yolos, predict, save_yolos
 
 SMALL = replace(get_profile("sample"), detector_img_size=96, detector_depth=3, num_detection_tokens=5)
 
@@ -56,7 +55,7 @@ def test_the_imagenet_start_computes_timms_blocks():
 
 
 def test_saved_and_loaded_is_the_same_detector(detector, tmp_path):
-    path = save_yolos(detector, tmp_path / "new" / "yolos.safetensors", half=False, metadata={"epoch": 3})
+    path = save_yolos(detector, tmp_path / "new" / "yolos.safetensors", bits=32, metadata={"epoch": 3})
     loaded = load_yolos(path)
     assert not loaded.training and loaded.config.normalise == "bavit"
     assert loaded.config.id2label == detector.config.id2label
@@ -71,6 +70,15 @@ def test_saved_and_loaded_is_the_same_detector(detector, tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["yolos.safetensors"]
 
 
+def test_eight_bits_keep_every_matrix_to_half_a_step_of_its_row(detector, tmp_path):
+    path = save_yolos(detector, tmp_path / "yolos.safetensors", bits=8)
+    assert path.stat().st_size < 0.7 * save_yolos(detector, tmp_path / "half.safetensors").stat().st_size
+    loaded = load_yolos(path).state_dict()
+    for name, tensor in detector.state_dict().items():
+        step = tensor.abs().amax(-1, keepdim=True) / 127 if tensor.ndim > 1 else 1e-3 * tensor.abs()
+        assert loaded[name].dtype == torch.float32 and ((loaded[name] - tensor).abs() <= 0.51 * step + 1e-7).all(), name
+
+
 def test_unusable_checkpoints_are_named(detector, tmp_path):
     with pytest.raises(FileNotFoundError, match="gone.safetensors.*train one"):
         load_yolos(tmp_path / "gone.safetensors")
@@ -83,31 +91,6 @@ def test_unusable_checkpoints_are_named(detector, tmp_path):
         load_yolos(save_yolos(detector, tmp_path / "other.safetensors"))
     with pytest.raises(ValueError, match="bavit.safetensors holds bavit"):
         load_yolos(save_weights(tmp_path / "bavit.safetensors", {}, {"model": "bavit"}))
-
-
-def test_the_hub_form_is_read_from_a_folder_and_its_head_cut(tmp_path, monkeypatch):
-    """A folder as `save_pretrained` writes it, with a head of COCO's form, ids with gaps, and a table not square."""
-    torch.manual_seed(0)
-    labels = {0: "N/A", 1: "person", 2: "N/A", 3: "car"}
-    config = YolosConfig(
-        hidden_size=192, num_attention_heads=3, intermediate_size=768, num_hidden_layers=2, image_size=[64, 112],
-        num_detection_tokens=5, use_mid_position_embeddings=False, id2label=labels)
-    published = YolosForObjectDetection(config).eval()
-    nn.init.normal_(published.vit.embeddings.position_embeddings, std=0.5)
-    nn.init.normal_(published.class_labels_classifier.layers[-1].bias)
-    published.save_pretrained(tmp_path)
-    monkeypatch.setattr(yolos, "class_names", lambda dataset: ["person", "car"])
-    loaded, picture = load_hub_yolos(96, tmp_path), torch.randn(1, 3, 96, 96)
-    assert loaded.config.num_labels == 2 and loaded.config.normalise == "imagenet" and not loaded.training
-    with torch.no_grad():
-        full, cut = published(picture), PrunedYolos(loaded)(picture)
-    torch.testing.assert_close(cut.logits, full.logits[..., [1, 3, 4]], atol=1e-6, rtol=0)
-    torch.testing.assert_close(cut.pred_boxes, full.pred_boxes, atol=1e-6, rtol=0)
-    again = load_yolos(save_yolos(loaded, tmp_path / "own.safetensors"))
-    assert again.config.normalise == "imagenet" and again.config.image_size == [96, 96]
-    monkeypatch.setattr(yolos, "class_names", lambda dataset: ["person", "dog"])
-    with pytest.raises(ValueError, match="dog"):
-        load_hub_yolos(96, tmp_path)
 
 
 def test_detect_gives_pixels_of_the_original_picture():
@@ -132,3 +115,23 @@ def test_predict_warps_normalises_and_gives_boxes_in_each_pictures_pixels(detect
         torch.testing.assert_close(ours["scores"], expected["scores"], atol=1e-5, rtol=0)
     detector.config.normalise = "imagenet"
     assert (predict(pruned, images, keep)[2]["scores"] - found[2]["scores"]).abs().max() > 1e-5
+
+
+def test_predict_keeps_aspects_and_runs_each_picture_on_its_own_grid(detector):
+    sizes = [(40, 60), (128, 96), (50, 75), (90, 90)]
+    images = [np.random.default_rng(i).integers(0, 255, (*size, 3), dtype=np.uint8) for i, size in enumerate(sizes)]
+    resized = [keep_aspect_size(size, 96) for size in sizes]
+    assert resized == [(96, 144), (128, 96), (96, 144), (96, 96)]
+    keep = [torch.rand(height // 16, width // 16) < 0.5 for height, width in resized]
+    pruned = PrunedYolos(detector).eval()
+    found = predict(pruned, images, keep, shorter_side=96)
+    for image, size, mask, ours in zip(images, resized, keep, found, strict=True):
+        with torch.no_grad():
+            (alone,) = detect(pruned(to_batch([image], size), mask[None]), [image.shape[:2]])
+        torch.testing.assert_close(ours["boxes"], alone["boxes"], atol=1e-3, rtol=0)
+        torch.testing.assert_close(ours["scores"], alone["scores"], atol=1e-5, rtol=0)
+    square, kept = predict(pruned, images), predict(pruned, images, shorter_side=96)
+    assert (square[0]["boxes"] - kept[0]["boxes"]).abs().max() > 1e-3
+    torch.testing.assert_close(square[3]["boxes"], kept[3]["boxes"], atol=1e-3, rtol=0)
+    with pytest.raises(ValueError, match=r"\[1, 6, 9\].*resize_grid"):
+        predict(pruned, images[:1], [keep[1]], shorter_side=96)
