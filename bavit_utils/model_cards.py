@@ -22,8 +22,8 @@ _HEAD = """# Checkpoints
 
 Written by `bavit readme` from the files' own metadata and `data/results/`. All are safetensors in half precision and
 load with `bavit_utils.bavit.load_bavit` or `bavit_utils.yolos.load_yolos`. They were trained by the commands given, from
-ImageNet's ViT-tiny blocks (`vit_tiny_patch16_224.augreg_in21k_ft_in1k`, Apache 2.0), and are under this repository's
-licence. They are there to reproduce a paper and are no products: which patches of a picture of people matter is not
+ImageNet's ViT-tiny blocks (`vit_tiny_patch16_224.augreg_in21k_ft_in1k`, Apache 2.0) or from each other, and are under
+this repository's licence. They are there to reproduce a paper and are no products: which patches of a picture of people matter is not
 theirs to decide.
 """
 
@@ -47,7 +47,7 @@ def _card(path: Path) -> str:
     rows = [
         ("what", _what(metadata, is_bavit)),
         ("data", data),
-        ("recipe", _recipe(recipe)),
+        ("recipe", _recipe(recipe) + _started_from(metadata.get("start"), path.parent)),
         *(_bavit_metrics(path, model, dataset, rule) if is_bavit else _detector_metrics(path, profile.name, model)),
         ("limits", _LIMITS[dataset]),
         ("file", f"{path.stat().st_size / 1e6:.1f} MB, SHA-256 {short_hash(path)}…"),
@@ -69,10 +69,17 @@ def _what(metadata: dict, is_bavit: bool) -> str:
 def _recipe(recipe: Recipe) -> str:
     changes = ", ".join(recipe.augment) or "no augmentation"
     small = f", the first {recipe.small_epochs} at {recipe.small_img_size} px" if recipe.small_epochs else ""
+    small += f", the first {recipe.composed_epochs} on composed scenes" if recipe.composed_epochs else ""
     return (
         f"AdamW, {recipe.epochs} epochs{small}, batch {recipe.batch_size}, rate {recipe.lr:g} with warm-up and cosine, "
         f"weight decay {recipe.weight_decay:g}; {changes}"
     )
+
+
+def _started_from(start: str | None, folder: Path) -> str:
+    """Which of the folder's checkpoints a training went on from, by its hash."""
+    found = [path.name for path in sorted(folder.glob("*.safetensors")) if start and short_hash(path) == start]
+    return f"; went on from `{found[0]}`" if found else f"; went on from a checkpoint {start}…" if start else ""
 
 
 def _bavit_metrics(path: Path, model: str, dataset: str, rule: str) -> list[tuple[str, str]]:

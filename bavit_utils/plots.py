@@ -35,8 +35,14 @@ from .results import PAPER
 _SELECTORS = {
     "bavit-small": ("BAViT-small", OURS_COLOUR), "bavit-large": ("BAViT-large", SKY),
     "random": ("random choice", PURPLE), "oracle-mask": ("oracle: the true labels", GREEN),
+    "oracle-box": ("oracle: the true boxes", GREEN),
 }
 _PERCENT = PercentFormatter(1, decimals=0)
+
+
+def selector_name(selector: str) -> str:
+    """What a legend calls who chooses the tokens."""
+    return _SELECTORS.get(selector, (selector, None))[0]
 
 
 def training_curves(rows: pd.DataFrame, metric: str = "metric") -> Figure:
@@ -79,7 +85,7 @@ def sweep_figure(curves: Mapping[str, pd.DataFrame], dense_gmacs: float, dense_a
     for ax, x in ((left, paper["sparsity"]), (right, saved)):
         ax.plot(x, drop, "o--", color=PAPER_COLOUR, label=f"paper, COCO (dense {100 * PAPER.base_AP:.1f})")
     for name, rows in curves.items():
-        label, colour = _SELECTORS.get(name, (name, None))
+        label, colour = selector_name(name), _SELECTORS.get(name, (name, None))[1]
         rows = rows.sort_values("sparsity_reached")
         if name.startswith("bavit"):
             label += f" (dense {100 * dense_ap:.1f})"

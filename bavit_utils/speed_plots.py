@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from .figures import GREEN, GREY, OURS_COLOUR, PAPER_COLOUR, PURPLE, SKY, TEXT_WIDTH, VERMILION
+from .results import PAPER
 
 _WAYS = {"mask": ("masked, not gathered", "X"), "pad": ("padded to the longest", "P")}
 _COLOURS = (OURS_COLOUR, GREEN, PURPLE, SKY, VERMILION)
@@ -77,6 +78,35 @@ def _speed_panel(ax: Axes, rows: pd.DataFrame, batch: int) -> None:
     ax.axhline(1, color="black", lw=0.8)
     ax.set(title=f"batch {batch}: breaks even at {break_even(rows, batch):.0%}", xlabel="sparsity", ylim=(0.5, None))
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+def drop_speed_figure(curves: Mapping[str, pd.DataFrame], rows: pd.DataFrame, at_paper_sizes: pd.DataFrame) -> Figure:
+    """Change in AP against how many times as fast as dense, a panel a batch size; the paper's rows dashed.
+
+    `curves` as in `ap_speed_figure`. The paper gives no times: its rows stand at the speeds measured at its sizes, from
+    `at_paper_sizes`, the stored rows of that profile.
+    """
+    batches = sorted(rows["batch"].unique())
+    paper = pd.DataFrame(row for row in PAPER.table2 if row["detector"] == "yolos")
+    fig, axes = plt.subplots(1, len(batches), figsize=(TEXT_WIDTH, 3.3), sharey=True, squeeze=False)
+    for ax, batch in zip(axes[0], batches, strict=True):
+        if len(at_paper_sizes) and batch in at_paper_sizes["batch"].unique():
+            faster = _times_dense(at_paper_sizes, batch, paper["sparsity"])
+            drop = 100 * (paper["AP"] - PAPER.base_AP)
+            ax.plot(faster, drop, "o--", ms=3.5, color=PAPER_COLOUR, label="paper's AP, our time at its sizes")
+        for (label, curve), colour in zip(curves.items(), _COLOURS, strict=False):
+            curve = curve.sort_values("sparsity_reached")
+            faster = _times_dense(rows, batch, curve["sparsity_reached"])
+            ax.plot(faster, 100 * curve["delta_AP"], "o-", ms=3.5, color=colour, label=label)
+        ax.axvline(1, color="black", lw=0.8)
+        ax.set(title=f"batch {batch}", xlabel="times as fast as dense")
+    axes[0, 0].set_ylabel("change in AP (points)")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return fig
+
+
+def _times_dense(rows: pd.DataFrame, batch: int, sparsity: pd.Series) -> np.ndarray:
+    return images_per_s(rows, batch, sparsity.to_numpy()) / dense_images_per_s(rows, batch)
 
 
 def ap_speed_figure(curves: Mapping[str, pd.DataFrame], rows: pd.DataFrame) -> Figure:

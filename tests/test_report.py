@@ -6,6 +6,7 @@ from bavit_utils import accuracy, report
 from bavit_utils.config import REPO, get_profile
 from bavit_utils.report import paper_beside_ours, readme_with_results
 from bavit_utils.results import NOT_RUN, PAPER
+from bavit_utils.sweep import PLAIN
 
 
 def test_rows_that_were_not_run_say_so(monkeypatch):
@@ -21,11 +22,13 @@ def test_rows_that_were_not_run_say_so(monkeypatch):
 
 def test_what_was_run_comes_from_the_stored_rows():
     table = paper_beside_ours(get_profile("sample"))
-    rows = report.load_rows("table2-sample", bavit="bavit-small", sparsity=0.35, fill_steps=0, resize="nearest")
-    ours = table.set_index("quantity").ours["change in AP at 35% sparsity"]
+    rows = report.load_rows("table2-sample", detector="yolos", bavit="bavit-small", sparsity=0.35, **PLAIN)
+    changes = table[table.quantity == "change in AP at 35% sparsity"]
+    ours = changes.ours.iloc[0]
+    assert len(changes) == 2 and len(rows) == 1  # the sample's, and that of photographs
     assert f"bavit-small {100 * rows.iloc[0].delta_AP:+.1f} [" in ours and "oracle-mask" in ours and "random" in ours
     drop = next(row["AP"] for row in PAPER.table2 if row["sparsity"] == 0.35) - PAPER.base_AP
-    assert f"{100 * drop:+.1f}" == table.set_index("quantity").paper["change in AP at 35% sparsity"]
+    assert set(changes.paper) == {f"{100 * drop:+.1f}"}
 
 
 def test_the_readmes_table_is_up_to_date():
@@ -36,3 +39,12 @@ def test_the_readmes_table_is_up_to_date():
 def test_a_readme_without_marks_is_refused():
     with pytest.raises(ValueError, match="results:begin"):
         readme_with_results("# no marks")
+
+
+def test_speed_is_that_of_the_sparsity_nearest_to_the_papers():
+    table = paper_beside_ours(get_profile("sample"))
+    speeds = table[table.quantity == "speed, BAViT included"]
+    stored = report.load_rows("throughput-cpu", profile=["sample", "voc"])
+    assert len(speeds) == len(stored.groupby(["profile", "batch"]))
+    for sparsity in speeds["measured on"].str.extract(r"([\d.]+) % sparsity")[0]:
+        assert 32 < float(sparsity) < 38

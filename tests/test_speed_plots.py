@@ -48,3 +48,14 @@ def test_ap_is_drawn_at_the_speed_of_its_sparsity():
     line, star = fig.axes[1].lines
     assert line.get_xdata() == pytest.approx([11, 20]) and line.get_ydata() == pytest.approx([40, 30])
     assert (star.get_xdata()[0], star.get_ydata()[0]) == pytest.approx((10, 41))
+
+
+def test_the_papers_rows_stand_at_the_speeds_of_its_sizes():
+    curve = pd.DataFrame({"sparsity_reached": [0.5, 0.1], "AP": [0.3, 0.4], "delta_AP": [-0.11, -0.01]})
+    at_paper_sizes = ROWS[ROWS["batch"] == 1].assign(median_ms=lambda t: t["median_ms"] ** 1.5)
+    first, second = speed_plots.drop_speed_figure({"BAViT-small": curve}, ROWS, at_paper_sizes).axes
+    paper, ours = first.lines[:2]
+    assert ours.get_xdata() == pytest.approx([1.1, 2.0]) and ours.get_ydata() == pytest.approx([-1, -11])
+    dense_row = np.argmax(paper.get_ydata())
+    assert paper.get_xdata()[dense_row] == pytest.approx(0.9**1.5) and paper.get_ydata()[dense_row] == 0
+    assert len(second.lines) == 2  # its curve and the line at 1: no time at the paper's sizes for this batch
