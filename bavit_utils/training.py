@@ -2,7 +2,8 @@
 
 A training lives in a folder: `state.safetensors` (weights, optimiser, position; written whole or not at all) and
 `log.csv`. The same command goes on where an interrupted one stopped: every random choice is a function of the seed and
-the step (see `training_data.py`). Several processes (`accelerate launch`) share a batch, and get the losses of one.
+the step (see `training_data.py`). Several processes (`torchrun`, or on GPUs `accelerate launch`) share a batch,
+and get the losses of one.
 """
 
 import math
@@ -68,7 +69,9 @@ def fit(
     together; the first one alone evaluates and writes.
     """
     recipe, seed = data.recipe, data.seed
-    accelerator = Accelerator(dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True))
+    loading = DataLoaderConfiguration(split_batches=True, non_blocking=True)
+    on_cpu = not torch.accelerator.is_available()  # unless accelerate is told so, torchrun's processes don't meet
+    accelerator = Accelerator(cpu=on_cpu, dataloader_config=loading)
     main, rank = accelerator.is_main_process, accelerator.process_index
     visits = Visits(len(data), recipe.batch_size, seed)
     # Decoding at every visit is what takes long; a GPU would wait for the changes to pictures in memory, too.

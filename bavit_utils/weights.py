@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .config import data_dir
 from .download import DownloadError, fetch
 
+_GROUP = 32  # numbers of a row that share a scale; one for the whole row costs a detector some tenths of AP
 _SCALE = ".scale"  # ends the name of the scales of a matrix that is stored in 8 bits
 
 
@@ -20,7 +21,7 @@ def save_weights(path: str | Path, state: dict[str, Tensor], metadata: dict, bit
     """Writes a state dict as one safetensors file, whole or not at all; `metadata` values are stored as JSON strings.
 
     `bits` of a floating-point number: 32 as it is, 16 half precision; 8 stores matrices as whole numbers with a scale
-    for each row, and the rest in half precision. Returns the path; missing folders are made. OSError, with file and
+    for each 32 of a row, and the rest in half precision. Returns the path; missing folders are made. OSError, with file and
     remedy, where the disk is full. A writer that is killed leaves a file that ends in `.partial`.
     """
     path = Path(path)
@@ -28,7 +29,7 @@ def save_weights(path: str | Path, state: dict[str, Tensor], metadata: dict, bit
     tensors = {}
     for name, tensor in state.items():
         tensor = tensor.detach().cpu()
-        if bits == 8 and tensor.is_floating_point() and tensor.ndim > 1:
+        if bits == 8 and tensor.is_floating_point() and tensor.ndim == 2 and tensor.shape[1] % _GROUP == 0:
             tensor, tensors[name + _SCALE] = _to_int8(tensor)
         elif bits < 32 and tensor.is_floating_point():
             tensor = tensor.half()
@@ -70,14 +71,16 @@ def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict]:
         )
     for name in [name for name in state if name.endswith(_SCALE)]:
         scale, matrix = state.pop(name), name.removesuffix(_SCALE)
-        state[matrix] = state[matrix].float() * scale
+        state[matrix] = (state[matrix].unflatten(1, (-1, _GROUP)) * scale.float()[..., None]).flatten(1)
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}, metadata
 
 
 def _to_int8(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """A matrix [..., n] as int8, and the float32 scale of each row, [..., 1]."""
-    scale = matrix.float().abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / 127
-    return (matrix / scale).round().to(torch.int8), scale
+    """A matrix [m, n] as int8, and the float16 scales [m, n / 32] of its groups."""
+    groups = matrix.float().unflatten(1, (-1, _GROUP))
+    scale = (groups.abs().amax(dim=-1) / 127).clamp(min=1e-7).half()
+    whole = (groups / scale.float()[..., None]).round().clamp(-127, 127)
+    return whole.to(torch.int8).flatten(1), scale
 
 
 def fill_model(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> nn.Module:

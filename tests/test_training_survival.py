@@ -255,28 +255,14 @@ def assert_rounded(a, b) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["bavit", "yolos"])
-def test_accelerate_launches_two_processes(tiny_world, tmp_path, model):
+def test_torchrun_starts_two_processes(tiny_world, tmp_path, model):
     one, two = tmp_path / "one" / "run", tmp_path / "two"
     assert ended(start(one, model=model)) == [0]
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        str(free_port()),
-    ]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
     command = [*launch, training_process.__file__, str(datasets.CACHE), str(two), model]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
+    assert {"process 0 of 2", "process 1 of 2"} <= set(done.stdout.splitlines())
     assert_rounded(two, one)
 
 

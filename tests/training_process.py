@@ -1,6 +1,6 @@
 """A tiny training as a process of its own, told beforehand at which point of it a signal comes; and what starts it.
 
-`python training_process.py <cache> <folder> <model>` is what `accelerate launch` starts.
+`python training_process.py <cache> <folder> <model>` is what `torchrun` starts.
 """
 
 import multiprocessing
@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from accelerate import PartialState
 from test_training import TINY
 
 from bavit_utils import bavit, cli, datasets, detector_training, training, training_data, yolos
@@ -102,7 +103,7 @@ def ended(*processes) -> list[int]:
 
 
 def both(folder, **options) -> list[int]:
-    """Exit codes of two processes that train together, as `accelerate launch --cpu --num_processes 2` starts them."""
+    """Exit codes of two processes that train together, as `torchrun --nproc_per_node 2` starts them."""
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     shared |= {"ACCELERATE_USE_CPU": "true"}
     ranks = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
@@ -119,3 +120,4 @@ def free_port() -> int:
 if __name__ == "__main__":
     training.SAVE_SECONDS = 0  # a state after every step
     train(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    print(f"process {PartialState().process_index} of {PartialState().num_processes}")
