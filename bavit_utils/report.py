@@ -73,8 +73,9 @@ def _cost(profile: Profile):
 
 
 def _drop_in_ap(profile: Profile):
-    """Of the profile's detector; on the sample profile that of photographs at half scale stands below."""
-    for each in [profile, get_profile("voc-half")] if profile.name == "sample" else [profile]:
+    """Of the profile's detector; on the sample profile those of photographs, at half and full scale, stand below."""
+    names = ("sample", "voc-half", "voc") if profile.name == "sample" else (profile.name,)
+    for each in map(get_profile, names):
         stored = load_rows(f"table2-{each.name}", detector="yolos", **PLAIN)
         dense = stored[(stored.bavit == "bavit-small") & (stored.sparsity == 0)] if len(stored) else stored
         where = f"{'/'.join(each.detector_eval)}, {each.detector_img_size} px"

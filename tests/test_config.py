@@ -22,7 +22,7 @@ def test_the_profile_is_named_or_in_the_environment_or_sample(monkeypatch):
 
 
 def test_an_unknown_profile_names_the_known_ones(monkeypatch):
-    with pytest.raises(ValueError, match="unknown profile 'imagenet': choose one of sample, voc, coco"):
+    with pytest.raises(ValueError, match="unknown profile 'imagenet': choose one of sample, voc, voc-half, coco, by name"):
         get_profile("imagenet")
     monkeypatch.setenv("BAVIT_PROFILE", "nonsense")
     with pytest.raises(ValueError, match="'nonsense'.*in BAVIT_PROFILE"):
@@ -78,6 +78,10 @@ def test_checkpoints_are_named_by_model_data_set_and_rule():
     assert sample.checkpoint("bavit-small") == CHECKPOINTS / "bavit-small-sample-mask.safetensors"
     assert sample.checkpoint("yolos") == CHECKPOINTS / "yolos-sample.safetensors"
     assert voc.checkpoint("bavit-large").name == "bavit-large-voc2007-box.safetensors"  # what prunes, not what is shown
+    half = get_profile("voc-half")  # the same data, at another size
+    assert half.checkpoint("bavit-small").name == "bavit-small-voc2007-box-half.safetensors"
+    assert half.checkpoint("yolos").name == "yolos-voc2007-half.safetensors"
+    assert (half.bavit_grid, half.detector_grid) == (sample.bavit_grid, sample.detector_grid)
     assert voc.checkpoint("bavit-small", "voc2012", "mask").name == "bavit-small-voc2012-mask.safetensors"
     assert voc.checkpoint("yolos-f").name == "yolos-f-voc2007.safetensors"
 

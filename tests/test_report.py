@@ -25,7 +25,7 @@ def test_what_was_run_comes_from_the_stored_rows():
     rows = report.load_rows("table2-sample", detector="yolos", bavit="bavit-small", sparsity=0.35, **PLAIN)
     changes = table[table.quantity == "change in AP at 35% sparsity"]
     ours = changes.ours.iloc[0]
-    assert len(changes) == 2 and len(rows) == 1  # the sample's, and that of photographs
+    assert len(changes) == 3 and len(rows) == 1  # the sample's, and those of photographs at half and full scale
     assert f"bavit-small {100 * rows.iloc[0].delta_AP:+.1f} [" in ours and "oracle-mask" in ours and "random" in ours
     drop = next(row["AP"] for row in PAPER.table2 if row["sparsity"] == 0.35) - PAPER.base_AP
     assert set(changes.paper) == {f"{100 * drop:+.1f}"}
