@@ -162,14 +162,14 @@ _PROFILES = {
         num_detection_tokens=25,
         bavit_recipe=Recipe(epochs=12, batch_size=16, lr=5e-4, mixed_precision="bf16"),
         detector_recipe=Recipe(
-            epochs=38,
+            epochs=28,
             batch_size=16,
             lr=4e-4,
             weight_decay=1e-4,
             warmup_epochs=0.5,
             mixed_precision="bf16",
-            small_epochs=23,
-            composed_epochs=27,
+            small_epochs=17,
+            composed_epochs=20,
         ),
         finetune_recipe=Recipe(
             epochs=6, batch_size=16, lr=1e-4, weight_decay=1e-4, warmup_epochs=0.25, mixed_precision="bf16"
