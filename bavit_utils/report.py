@@ -6,6 +6,7 @@ from .accuracy import table1
 from .config import REPO, Profile, get_profile
 from .cost import bavit_multiply_adds, bavit_parameters, token_table
 from .figures import markdown_table
+from .finetuning_tables import TRAINED_AT, paper_ap
 from .model_cards import CARDS, model_cards
 from .results import NOT_RUN, PAPER, load_rows
 from .speed_plots import break_even
@@ -27,7 +28,7 @@ def paper_beside_ours(profile: Profile) -> pd.DataFrame:
 
     Ours are the stored rows of the profile's data; a row that wasn't run says so.
     """
-    rows = [*_accuracy(profile), *_cost(profile), *_drop_in_ap(profile), *_speed(profile)]
+    rows = [*_accuracy(profile), *_cost(profile), *_drop_in_ap(profile), *_finetuned(profile), *_speed(profile)]
     return pd.DataFrame(rows, columns=["quantity", "paper", "ours", "measured on"])
 
 
@@ -95,6 +96,17 @@ def _change(stored: pd.DataFrame, profile: Profile, sparsity: float) -> tuple[st
         for row in found[:1].itertuples():
             parts.append(f"{selector} {_points(row.delta_AP)} [{_points(row.delta_low)}, {_points(row.delta_high)}]")
     return _points(paper[sparsity] - PAPER.base_AP), "; ".join(parts) or NOT_RUN
+
+
+def _finetuned(profile: Profile):
+    """YOLOS-F and its control against the detector as trained, all pruned alike."""
+    stored = load_rows(f"table2-{profile.name}", sparsity=TRAINED_AT, bavit="bavit-small", **PLAIN)
+    ap = dict(zip(stored.detector, stored.AP, strict=True)) if len(stored) else {}
+    tuned = [name for name in ("yolos-f", "yolos-control") if {name, "yolos"} <= set(ap)]
+    gain = [f"{name} {_points(ap[name] - ap['yolos'])}" for name in tuned]
+    claim = f"{paper_ap('yolos-f', TRAINED_AT) - paper_ap('yolos', TRAINED_AT):+.1f}, no control"
+    where = f"{'/'.join(profile.detector_eval)}, {profile.finetune_recipe.epochs} epochs"
+    yield f"gain in AP by fine-tuning, at {TRAINED_AT:.0%} sparsity", claim, "; ".join(gain) or NOT_RUN, where
 
 
 def _speed(profile: Profile):
