@@ -16,13 +16,7 @@ except ImportError:
 
 def run_layer(layer: YolosLayer, x: Tensor, lengths: list[int]) -> Tensor:
     """One transformer block on the packed tokens `[sum_tokens, C]` of images with `lengths` tokens each."""
-    attention = layer.attention.attention
-    normed = layer.layernorm_before(x)
-    heads = (-1, attention.num_attention_heads, attention.attention_head_size)
-    query, key, value = (part(normed).view(heads) for part in (attention.query, attention.key, attention.value))
-    dropout = attention.dropout_prob if attention.training else 0.0
-    context = _attend(query, key, value, lengths, attention.scaling, dropout).flatten(1)
-    x = x + layer.attention.output(context, normed)
+    x = x + _attention(layer, x, lengths)  # a function of its own, whose tensors are gone before the MLP's are made
     return layer.output(layer.intermediate(layer.layernorm_after(x)), x)
 
 
@@ -30,6 +24,16 @@ def run_layer(layer: YolosLayer, x: Tensor, lengths: list[int]) -> Tensor:
 def compiled_layer() -> Callable[[YolosLayer, Tensor, list[int]], Tensor]:
     """`run_layer`, compiled once for all blocks; anew for every other list of lengths, so for steps that share one."""
     return torch.compile(run_layer, dynamic=False)
+
+
+def _attention(layer: YolosLayer, x: Tensor, lengths: list[int]) -> Tensor:
+    attention = layer.attention.attention
+    normed = layer.layernorm_before(x)
+    heads = (-1, attention.num_attention_heads, attention.attention_head_size)
+    query, key, value = (part(normed).view(heads) for part in (attention.query, attention.key, attention.value))
+    dropout = attention.dropout_prob if attention.training else 0.0
+    context = _attend(query, key, value, lengths, attention.scaling, dropout).flatten(1)
+    return layer.attention.output(context, normed)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scale: float, dropout: float) -> Tensor:
