@@ -17,7 +17,7 @@ def test_every_checkpoint_has_a_card_with_its_metrics_and_hash():
     for path in paths:
         card = cards[path.name]
         assert short_hash(path) in card and "| limits |" in card and "not measured" not in card
-        assert "| made by | `bavit train-" in card
+        assert "| made by | `bavit train-" in card or "| made by | `bavit finetune" in card
 
 
 def test_a_card_quotes_the_stored_row():

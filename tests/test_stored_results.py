@@ -52,9 +52,15 @@ def test_the_sample_world_is_neither_too_easy_nor_too_hard():
 
 
 def test_random_choice_loses_clearly_more_than_the_oracle():
-    at_35 = load_rows("table2-sample", sparsity=0.35).set_index("bavit")
+    at_35 = load_rows("table2-sample", sparsity=0.35, detector="yolos", **PLAIN).set_index("bavit")
     assert at_35.delta_high["random"] < at_35.delta_low["oracle-mask"]
     assert at_35.delta_high["random"] < at_35.delta_low["bavit-small"]
+
+
+def test_fine_tuning_on_pruned_pictures_gains_more_than_its_control():
+    at_35 = load_rows("table2-sample", sparsity=0.35, bavit="bavit-small", **PLAIN).set_index("detector")
+    assert at_35.AP["yolos"] < at_35.AP["yolos-control"] < at_35.AP["yolos-f"]
+    assert at_35.delta_low["yolos-f"] > at_35.delta_high["yolos-control"]
 
 
 def test_the_sweep_has_all_of_the_papers_sparsities():
