@@ -16,7 +16,7 @@ from .figures import GREEN, GREY, OURS_COLOUR, PAPER_COLOUR, PURPLE, SKY, TEXT_W
 from .results import PAPER
 
 _WAYS = {"mask": ("masked, not gathered", "X"), "pad": ("padded to the longest", "P")}
-_COLOURS = (OURS_COLOUR, GREEN, PURPLE, SKY, VERMILION)
+_COLOURS = (OURS_COLOUR, PURPLE, GREEN, SKY, VERMILION)
 
 
 def _gathered(rows: pd.DataFrame, batch: int) -> pd.DataFrame:
@@ -74,7 +74,7 @@ def _speed_panel(ax: Axes, rows: pd.DataFrame, batch: int) -> None:
     ax.fill_between(part["sparsity"], dense / part["q75_ms"], dense / part["q25_ms"], color=OURS_COLOUR, alpha=0.2, lw=0)
     for way, (label, marker) in _WAYS.items():
         found = rows[rows["method"] == way]
-        ax.plot(found["sparsity"], found["speedup"], marker, color=VERMILION, ls="", label=label)
+        ax.plot(found["sparsity"], found["speedup"], marker, color="black", ls="", label=label)
     ax.axhline(1, color="black", lw=0.8)
     ax.set(title=f"batch {batch}: breaks even at {break_even(rows, batch):.0%}", xlabel="sparsity", ylim=(0.5, None))
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))

@@ -35,5 +35,5 @@ def test_the_ways_stand_at_equal_sparsity_and_absent_ones_say_so(rows):
     table = ways_table(pd.concat([rows, other])).set_index(["BAViT", "way"])
     small = table.loc["bavit-small"]
     assert small["change at 35%"].tolist() == ["-2.0", NOT_RUN, "-5.0", NOT_RUN, NOT_RUN]
-    assert small["FG kept at 46%, %"].iloc[0] == pytest.approx(90)
-    assert (table.loc["bavit-large"] == NOT_RUN).all(axis=None) and len(ways_table(rows[:0])) == 10
+    assert small["FG kept at 46%, %"].iloc[0] == "90.0"
+    assert (table.loc["bavit-large"] == NOT_RUN).all(axis=None) and len(ways_table(rows[:0])) == 6
