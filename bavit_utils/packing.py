@@ -30,10 +30,10 @@ def pack_pictures(
 ) -> list[Path]:
     """Write what training and testing a profile's detector read into tars of at most `part_mb` (10^6 bytes).
 
-    Returns their paths. They hold the lists, boxes, masks and pictures of `detector_train` and `detector_eval`, of each list the first
-    `limit`, and the ImageNet blocks where they are at hand. Pictures of a longer side above `img_size` pixels are
-    shrunk to it, with their boxes and masks; all others stay byte for byte as they are. Atomic: `folder` is there when
-    it is complete. Raises ValueError for a profile of other data than VOC and for a file that fits no part, DataError
+    Returns their paths. They hold the lists, boxes, masks and pictures of `detector_train` and `detector_eval`, of each
+    list the first `limit`, and the ImageNet blocks where they are at hand. Pictures of a longer side above `img_size`
+    pixels are shrunk to it, with their boxes and masks; all others stay byte for byte as they are. Atomic: `folder` is
+    there when it is complete. Raises ValueError for a profile of other data than VOC and for a file that fits no part, DataError
     as `load_records` does, and OSError where the disk is full or `folder` holds something already.
     """
     folder, splits = Path(folder).absolute(), (*profile.detector_train, profile.detector_eval)
