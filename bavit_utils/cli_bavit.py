@@ -60,7 +60,7 @@ def _evaluate_bavit(profile: Profile, args, checkpoint: Path, dataset: str, rule
     if args.store:
         source = provenance({f"{dataset}/{EVAL_SPLIT[dataset]}": fingerprint(records)}, len(records), [checkpoint])
         save_rows("table1", folder.name, [row], source)
-        store_curve(folder, args.model, source)
+        store_curve(folder, args.model + profile.suffix, source)
 
 
 def postprocess(args: argparse.Namespace) -> None:

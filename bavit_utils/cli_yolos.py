@@ -63,7 +63,7 @@ def _keep_trained(
         seen = {"/".join(part): fingerprint(load_records(*part, args.limit)) for part in profile.detector_train}
         device = "cuda" if torch.cuda.is_available() else "cpu"
         store_curve(
-            folder, f"{name}{profile.suffix}", provenance(seen, checkpoints=[target], device=device) | made_from
+            folder, name + profile.suffix, provenance(seen, checkpoints=[target], device=device) | made_from
         )
 
 
