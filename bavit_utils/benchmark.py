@@ -77,7 +77,6 @@ def throughput(
     batches: Sequence[int] = (1, 8),
     repeats: int = 20,
     device: str = "cpu",
-    with_memory: bool = True,
 ) -> list[dict]:
     """Rows of `throughput-<device>.json` for one profile: dense and pruned detector at each batch size and sparsity.
 
@@ -106,7 +105,7 @@ def throughput(
                     "dtype": "bfloat16" if device == "cuda" else "float32",
                     **timing,
                     "images_per_s": 1000 * batch / timing["median_ms"],
-                    "peak_mb": _peak(profile, batch, device, key, kept) if with_memory else None,
+                    "peak_mb": _peak(profile, batch, device, key, kept),
                 }
             )
     return rows

@@ -1,7 +1,7 @@
 """Profiles: which data sets, sizes, thresholds and recipes a run uses. Everything else asks here."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
@@ -145,36 +145,6 @@ _PROFILES = {
         ),
         finetune_recipe=Recipe(epochs=30, batch_size=32, lr=1e-4, weight_decay=1e-4, mixed_precision="bf16"),
     ),
-    # VOC at the sample's half scale: what two CPU cores can train, started from the sample world's detector.
-    "voc-half": Profile(
-        name="voc-half",
-        suffix="-half",
-        bavit_data="voc2007",
-        bavit_rule="box",
-        pruner_data="voc2007",
-        pruner_rule="box",
-        detector_data="voc2007",
-        detector_train=(("voc2007", "train"), ("voc2012", "train")),
-        detector_eval=("voc2007", "test"),
-        bavit_img_size=192,
-        detector_img_size=256,
-        detector_depth=6,
-        num_detection_tokens=25,
-        bavit_recipe=Recipe(epochs=12, batch_size=16, lr=5e-4, mixed_precision="bf16"),
-        detector_recipe=Recipe(
-            epochs=28,
-            batch_size=16,
-            lr=4e-4,
-            weight_decay=1e-4,
-            warmup_epochs=0.5,
-            mixed_precision="bf16",
-            small_epochs=17,
-            composed_epochs=20,
-        ),
-        finetune_recipe=Recipe(
-            epochs=6, batch_size=16, lr=1e-4, weight_decay=1e-4, warmup_epochs=0.25, mixed_precision="bf16"
-        ),
-    ),
     # The paper's own experiment; the detector comes from the hub (hustvl/yolos-tiny).
     "coco": Profile(
         name="coco",
@@ -196,6 +166,22 @@ _PROFILES = {
 }
 
 
+# VOC at the sample's half scale: what two CPU cores can train, started from the sample world's detector.
+_SAMPLE = _PROFILES["sample"]
+_PROFILES["voc-half"] = replace(
+    _PROFILES["voc"],
+    name="voc-half",
+    suffix="-half",
+    bavit_data="voc2007",
+    bavit_rule="box",
+    bavit_img_size=_SAMPLE.bavit_img_size,
+    detector_img_size=_SAMPLE.detector_img_size,
+    detector_depth=_SAMPLE.detector_depth,
+    num_detection_tokens=_SAMPLE.num_detection_tokens,
+    bavit_recipe=Recipe(epochs=12, batch_size=16, lr=5e-4, mixed_precision="bf16"),
+    detector_recipe=replace(_SAMPLE.detector_recipe, epochs=28, small_epochs=17, composed_epochs=20),
+    finetune_recipe=replace(_SAMPLE.finetune_recipe, epochs=6),
+)
 PROFILE_NAMES = tuple(_PROFILES)
 
 

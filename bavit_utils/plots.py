@@ -85,7 +85,7 @@ def sweep_figure(curves: Mapping[str, pd.DataFrame], dense_gmacs: float, dense_a
     for ax, x in ((left, paper["sparsity"]), (right, saved)):
         ax.plot(x, drop, "o--", color=PAPER_COLOUR, label=f"paper, COCO (dense {100 * PAPER.base_AP:.1f})")
     for name, rows in curves.items():
-        label, colour = selector_name(name), _SELECTORS.get(name, (name, None))[1]
+        label, colour = _SELECTORS.get(name, (name, None))
         rows = rows.sort_values("sparsity_reached")
         if name.startswith("bavit"):
             label += f" (dense {100 * dense_ap:.1f})"

@@ -125,8 +125,7 @@ def _speed(profile: Profile):
             ours = f"{row.speedup:.2f}x (multiply-adds allow {row.mac_speedup:.2f}x)"
             yield "speed, BAViT included", claim, ours, at
             yield "sparsity above which it is faster", "–", f"{break_even(rows, batch):.0%}", where
-            if pd.notna(row.peak_mb):
-                yield "peak memory", "less", f"{row.peak_mb:.0f} MB, dense {dense.peak_mb:.0f} MB", at
+            yield "peak memory", "less", f"{row.peak_mb:.0f} MB, dense {dense.peak_mb:.0f} MB", at
 
 
 def update_readme() -> None:

@@ -91,12 +91,12 @@ def drop_speed_figure(curves: Mapping[str, pd.DataFrame], rows: pd.DataFrame, at
     fig, axes = plt.subplots(1, len(batches), figsize=(TEXT_WIDTH, 3.3), sharey=True, squeeze=False)
     for ax, batch in zip(axes[0], batches, strict=True):
         if len(at_paper_sizes) and batch in at_paper_sizes["batch"].unique():
-            faster = _times_dense(at_paper_sizes, batch, paper["sparsity"])
+            faster = times_dense(at_paper_sizes, batch, paper["sparsity"])
             drop = 100 * (paper["AP"] - PAPER.base_AP)
             ax.plot(faster, drop, "o--", ms=3.5, color=PAPER_COLOUR, label="paper's AP, our time at its sizes")
         for (label, curve), colour in zip(curves.items(), _COLOURS, strict=False):
             curve = curve.sort_values("sparsity_reached")
-            faster = _times_dense(rows, batch, curve["sparsity_reached"])
+            faster = times_dense(rows, batch, curve["sparsity_reached"])
             ax.plot(faster, 100 * curve["delta_AP"], "o-", ms=3.5, color=colour, label=label)
         ax.axvline(1, color="black", lw=0.8)
         ax.set(title=f"batch {batch}", xlabel="times as fast as dense")
@@ -105,7 +105,8 @@ def drop_speed_figure(curves: Mapping[str, pd.DataFrame], rows: pd.DataFrame, at
     return fig
 
 
-def _times_dense(rows: pd.DataFrame, batch: int, sparsity: pd.Series) -> np.ndarray:
+def times_dense(rows: pd.DataFrame, batch: int, sparsity: pd.Series) -> np.ndarray:
+    """How many times as fast as the dense detector at sparsities [N] of a batch size, BAViT's time counted."""
     return images_per_s(rows, batch, sparsity.to_numpy()) / dense_images_per_s(rows, batch)
 
 

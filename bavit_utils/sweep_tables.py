@@ -8,7 +8,7 @@ from itertools import product
 import pandas as pd
 
 from .results import NOT_RUN
-from .speed_plots import dense_images_per_s, images_per_s
+from .speed_plots import times_dense
 
 _WAYS = {  # resize, fill steps, share of the background spared
     ("nearest", 0, 0.0): "threshold, then the nearest patch (Table 2's)",
@@ -36,8 +36,7 @@ def measured_table(rows: pd.DataFrame, speed: pd.DataFrame) -> pd.DataFrame:
     table["tokens"], table["with class and detection tokens"] = rows["tokens"], rows["tokens_with_prefix"]
     table["GMAC"] = rows["gmacs"]
     for batch in sorted(speed["batch"].unique()) if len(speed) else ():
-        ratio = images_per_s(speed, batch, rows["sparsity_reached"].to_numpy()) / dense_images_per_s(speed, batch)
-        table[f"x dense, batch {batch}"] = ratio
+        table[f"x dense, batch {batch}"] = times_dense(speed, batch, rows["sparsity_reached"])
     if not len(speed):
         table["x dense"] = NOT_RUN
     return table.reset_index(drop=True)
