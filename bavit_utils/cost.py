@@ -125,15 +125,17 @@ def yolos_multiply_adds(
     return float(np.mean(embedded * _PATCH_VALUES * d + dense + pruned + heads))
 
 
-def multiply_adds(kept, profile: Profile, bavit: str | None = "bavit-small", after_layers: int = 0) -> float:
+def multiply_adds(
+    kept, profile: Profile, bavit: str | None = "bavit-small", after_layers: int = 0, patches=None
+) -> float:
     """Mean multiply-adds on a picture of a profile's BAViT and its detector on the kept patches.
 
-    `kept` as in `yolos_multiply_adds`. `bavit` None counts the detector alone: all patches kept, it is the dense one.
+    `kept` as in `yolos_multiply_adds`; of `patches` in each picture, by default the profile's. `bavit` None counts the detector alone: all patches kept, it is the dense one.
     """
     pruner = bavit_multiply_adds(DEPTHS[bavit], int(np.prod(profile.bavit_grid))) if bavit else 0
     return pruner + yolos_multiply_adds(
         kept,
-        patches=int(np.prod(profile.detector_grid)),
+        patches=int(np.prod(profile.detector_grid)) if patches is None else patches,
         depth=profile.detector_depth,
         num_detection_tokens=profile.num_detection_tokens,
         num_labels=len(class_names(profile.detector_data)),

@@ -3,11 +3,15 @@
 Both hide the pruned tokens from attention by a mask, so what they detect is what gathering detects.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import YolosForObjectDetection
-from transformers.models.yolos.modeling_yolos import YolosLayer, YolosObjectDetectionOutput
+from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
+
+from .packed import run_block
 
 
 def detect_masked(
@@ -28,7 +32,7 @@ def detect_masked(
         x = x.take_along_dim(front[..., None], dim=1)
         seen = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
     for layer in detector.vit.encoder.layer:
-        x = _run_masked(layer, x, seen[:, None, None])
+        x = run_block(layer, x, partial(_attend, seen[:, None, None]))
     ends = lengths[:, None] if pad else seen.shape[1]
     places = torch.arange(-count, 0, device=x.device).expand(len(x), count) + ends
     queries = detector.vit.layernorm(x.take_along_dim(places[..., None], dim=1))
@@ -37,14 +41,7 @@ def detect_masked(
     )
 
 
-def _run_masked(layer: YolosLayer, x: Tensor, seen: Tensor) -> Tensor:
-    """One transformer block on `[B, N, C]`, where only the keys in boolean `[B, 1, 1, N]` are seen."""
-    attention = layer.attention.attention
-    normed = layer.layernorm_before(x)
-    heads = (*x.shape[:2], attention.num_attention_heads, attention.attention_head_size)
-    projected = (part(normed).view(heads) for part in (attention.query, attention.key, attention.value))
-    context = F.scaled_dot_product_attention(
-        *(part.transpose(1, 2) for part in projected), attn_mask=seen, scale=attention.scaling
-    )
-    x = x + layer.attention.output(context.transpose(1, 2).flatten(2), normed)
-    return layer.output(layer.intermediate(layer.layernorm_after(x)), x)
+def _attend(seen: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float) -> Tensor:
+    """Attention of `[B, N, heads, head_dim]` to the keys in boolean `[B, 1, 1, N]` alone."""
+    batched = (part.transpose(1, 2) for part in (query, key, value))
+    return F.scaled_dot_product_attention(*batched, attn_mask=seen, dropout_p=dropout, scale=scale).transpose(1, 2)

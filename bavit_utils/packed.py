@@ -1,7 +1,7 @@
 """A transformer block on packed tokens: images with different token counts one after another, and nothing padded."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,15 @@ except ImportError:
 
 def run_layer(layer: YolosLayer, x: Tensor, lengths: list[int]) -> Tensor:
     """One transformer block on the packed tokens `[sum_tokens, C]` of images with `lengths` tokens each."""
-    x = x + _attention(layer, x, lengths)  # a function of its own, whose tensors are gone before the MLP's are made
+    return run_block(layer, x, partial(_attend, lengths))
+
+
+def run_block(layer: YolosLayer, x: Tensor, attend: Callable[..., Tensor]) -> Tensor:
+    """One transformer block on tokens `[..., C]`, whatever their layout: it is `attend`'s alone.
+
+    `attend(query, key, value, scale, dropout)`, all `[..., heads, head_dim]`, gives the context in the same shape.
+    """
+    x = x + _attention(layer, x, attend)  # a function of its own, whose tensors are gone before the MLP's are made
     return layer.output(layer.intermediate(layer.layernorm_after(x)), x)
 
 
@@ -26,17 +34,17 @@ def compiled_layer() -> Callable[[YolosLayer, Tensor, list[int]], Tensor]:
     return torch.compile(run_layer, dynamic=False)
 
 
-def _attention(layer: YolosLayer, x: Tensor, lengths: list[int]) -> Tensor:
+def _attention(layer: YolosLayer, x: Tensor, attend: Callable[..., Tensor]) -> Tensor:
     attention = layer.attention.attention
     normed = layer.layernorm_before(x)
-    heads = (-1, attention.num_attention_heads, attention.attention_head_size)
+    heads = (*x.shape[:-1], attention.num_attention_heads, attention.attention_head_size)
     query, key, value = (part(normed).view(heads) for part in (attention.query, attention.key, attention.value))
     dropout = attention.dropout_prob if attention.training else 0.0
-    context = _attend(query, key, value, lengths, attention.scaling, dropout).flatten(1)
+    context = attend(query, key, value, attention.scaling, dropout).flatten(-2)
     return layer.attention.output(context, normed)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scale: float, dropout: float) -> Tensor:
+def _attend(lengths: list[int], query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float) -> Tensor:
     """Attention within each image, `[sum_tokens, heads, head_dim]` in and out; nothing is padded."""
     if len(set(lengths)) == 1:
         return _sdpa(query, key, value, len(lengths), scale, dropout)

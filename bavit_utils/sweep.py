@@ -10,8 +10,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .config import DEPTHS, PAPER_SPARSITIES, PATCH_SIZE, Profile
-from .cost import bavit_multiply_adds, yolos_multiply_adds
-from .datasets import Record, class_names
+from .cost import multiply_adds
+from .datasets import Record
 from .images import keep_aspect_size
 from .metrics import DetectionEvaluation, bootstrap_ap, paired_difference
 from .pruning import detector_keep, spare_some, threshold_for_sparsity
@@ -116,15 +116,13 @@ def detections(
 def _costs(profile: Profile, keep: Sequence[Tensor], bavit: str) -> dict[str, float]:
     """Tokens over all layers as Table 2 counts them, with class and detection tokens too, and multiply-adds in 1e9."""
     kept, patches = np.array([[mask.sum().item(), mask.numel()] for mask in keep]).T
-    depth, pruned = profile.detector_depth, int(np.prod(profile.bavit_grid))
-    tokens = DEPTHS.get(bavit, 0) * pruned + depth * kept.mean().item()
-    prefix, classes = profile.num_detection_tokens, len(class_names(profile.detector_data))
-    macs = yolos_multiply_adds(kept, patches, depth, prefix, classes)
+    depth = profile.detector_depth
+    tokens = DEPTHS.get(bavit, 0) * int(np.prod(profile.bavit_grid)) + depth * kept.mean().item()
     return {
         "sparsity_reached": 1 - (kept / patches).mean().item(),
         "tokens": tokens,
-        "tokens_with_prefix": tokens + depth * (1 + prefix),
-        "gmacs": (macs + (bavit_multiply_adds(DEPTHS[bavit], pruned) if bavit in DEPTHS else 0)) / 1e9,
+        "tokens_with_prefix": tokens + depth * (1 + profile.num_detection_tokens),
+        "gmacs": multiply_adds(kept, profile, bavit if bavit in DEPTHS else None, patches=patches) / 1e9,
     }
 
 
