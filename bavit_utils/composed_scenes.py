@@ -93,7 +93,8 @@ class ComposedScenes(DetectionPictures):
     Items are those of `DetectionPictures`. The pictures keep their own objects as targets, for a scene then holds twice
     as many boxes for the price of one, half of them in their true surroundings. Objects pasted later cover earlier
     ones; a box is the tight box of what is visible, and one of which less than two fifths are is dropped. An epoch has
-    one scene per picture; after the recipe's `composed_epochs` the pictures come as they are. Raises ValueError for pictures of another split than train, and where there is no object.
+    one scene per picture; after the recipe's `composed_epochs` the pictures come as they are. Raises ValueError for
+    pictures of another split than train, and where there is no object.
     """
 
     most_pasted = 3

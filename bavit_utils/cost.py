@@ -130,7 +130,8 @@ def multiply_adds(
 ) -> float:
     """Mean multiply-adds on a picture of a profile's BAViT and its detector on the kept patches.
 
-    `kept` as in `yolos_multiply_adds`; of `patches` in each picture, by default the profile's. `bavit` None counts the detector alone: all patches kept, it is the dense one.
+    `kept` as in `yolos_multiply_adds`; of `patches` in each picture, by default the profile's. `bavit` None counts the
+    detector alone: all patches kept, it is the dense one.
     """
     pruner = bavit_multiply_adds(DEPTHS[bavit], int(np.prod(profile.bavit_grid))) if bavit else 0
     return pruner + yolos_multiply_adds(

@@ -33,8 +33,9 @@ def load_hub_yolos(img_size: int | None, name: str | Path = "hustvl/yolos-tiny")
 
     Its position table, for 800 x 1333 pixels, is resized once to square pictures of `img_size` pixels, as it would be
     in every forward; None leaves it, for pictures that keep their aspect. Its head has a row for each of COCO's ids up
-    to 90, used or not; it is cut to the 80 classes of `datasets`, so that labels count as everywhere else here. Wants ImageNet's mean and std: `config.normalise` is "imagenet".
-    Raises OSError when it is neither online nor cached, ValueError when it doesn't know COCO's classes.
+    to 90, used or not; it is cut to the 80 classes of `datasets`, so that labels count as everywhere else here. Wants
+    ImageNet's mean and std: `config.normalise` is "imagenet". Raises OSError when it is neither online nor cached,
+    ValueError when it doesn't know COCO's classes.
     """
     classes = class_names("coco")
     detector = YolosForObjectDetection.from_pretrained(name, use_safetensors=True)

@@ -21,10 +21,10 @@ _LIMITS = {
 _HEAD = """# Checkpoints
 
 Written by `bavit readme` from the files' own metadata and `data/results/`. All are safetensors, in half precision or
-with matrices in eight bits, and load with `bavit_utils.bavit.load_bavit` or `bavit_utils.yolos.load_yolos`. They were trained by the commands given, from
-ImageNet's ViT-tiny blocks (`vit_tiny_patch16_224.augreg_in21k_ft_in1k`, Apache 2.0) or from each other, and are under
-this repository's licence. They are there to reproduce a paper and are no products: which patches of a picture of people matter is not
-theirs to decide.
+with matrices in eight bits, and load with `bavit_utils.bavit.load_bavit` or `bavit_utils.yolos.load_yolos`. They were
+trained by the commands given, from ImageNet's ViT-tiny blocks (`vit_tiny_patch16_224.augreg_in21k_ft_in1k`, Apache 2.0)
+or from each other, and are under this repository's licence. They are there to reproduce a paper and are no products:
+which patches of a picture of people matter is not theirs to decide.
 """
 
 

@@ -33,8 +33,8 @@ def pack_pictures(
     Returns their paths. They hold the lists, boxes, masks and pictures of `detector_train` and `detector_eval`, of each
     list the first `limit`, and the ImageNet blocks where they are at hand. Pictures of a longer side above `img_size`
     pixels are shrunk to it, with their boxes and masks; all others stay byte for byte as they are. Atomic: `folder` is
-    there when it is complete. Raises ValueError for a profile of other data than VOC and for a file that fits no part, DataError
-    as `load_records` does, and OSError where the disk is full or `folder` holds something already.
+    there when it is complete. Raises ValueError for a profile of other data than VOC and for a file that fits no part,
+    DataError as `load_records` does, and OSError where the disk is full or `folder` holds something already.
     """
     folder, splits = Path(folder).absolute(), (*profile.detector_train, profile.detector_eval)
     if others := sorted({dataset for dataset, _ in splits} - {"voc2007", "voc2012"}):

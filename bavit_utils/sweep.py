@@ -43,11 +43,11 @@ def sweep(
 
     `records`, decoded `images` and `maps` (float32 [N, rows, cols], BAViT's probability or another score) go together.
     `labels`, int64 [rows, cols] on each picture's grid with 1 foreground, add `fg_recall`. The difference in AP is to
-    the dense detector's `dense` detections, found here if they aren't given. With a `folder`, detections are kept there after
-    each threshold, and the same call goes on where an interrupted one stopped. `spared` is the share of the background
-    that is kept all the same, drawn by `seed`. `sparsity` is the wanted one and `sparsity_reached` the mean over
-    pictures. With `keep_aspect` pictures aren't warped: `shape` says so, each map is brought to its picture's own grid
-    (`detector_grids`), and thresholds stay those found on the square.
+    the dense detector's `dense` detections, found here if they aren't given. With a `folder`, detections are kept there
+    after each threshold, and the same call goes on where an interrupted one stopped. `spared` is the share of the
+    background that is kept all the same, drawn by `seed`. `sparsity` is the wanted one and `sparsity_reached` the mean
+    over pictures. With `keep_aspect` pictures aren't warped: `shape` says so, each map is brought to its picture's own
+    grid (`detector_grids`), and thresholds stay those found on the square.
     """
     grids = detector_grids(profile, images, keep_aspect)
     shorter_side = profile.detector_img_size if keep_aspect else None

@@ -45,8 +45,8 @@ def measured_table(rows: pd.DataFrame, speed: pd.DataFrame) -> pd.DataFrame:
 def ways_table(rows: pd.DataFrame, sparsities: tuple[float, ...] = (0.29, 0.35, 0.46)) -> pd.DataFrame:
     """Each way from BAViT's map to the kept tokens, at equal sparsity (section 3.5, Fig. 5, "completely or partially").
 
-    BAViT-large stands beside BAViT-small in the first way alone. One row each, with the change in AP and the share of foreground tokens kept at each sparsity; what
-    isn't stored says so.
+    BAViT-large stands beside BAViT-small in the first way alone. One row each, with the change in AP and the share of
+    foreground tokens kept at each sparsity; what isn't stored says so.
     """
     table = []
     for bavit, way in [*product(["bavit-small"], _WAYS), ("bavit-large", next(iter(_WAYS)))]:

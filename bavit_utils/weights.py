@@ -21,8 +21,8 @@ def save_weights(path: str | Path, state: dict[str, Tensor], metadata: dict, bit
     """Writes a state dict as one safetensors file, whole or not at all; `metadata` values are stored as JSON strings.
 
     `bits` of a floating-point number: 32 as it is, 16 half precision; 8 stores matrices as whole numbers with a scale
-    for each 32 of a row, and the rest in half precision. Returns the path; missing folders are made. OSError, with file and
-    remedy, where the disk is full. A writer that is killed leaves a file that ends in `.partial`.
+    for each 32 of a row, and the rest in half precision. Returns the path; missing folders are made. OSError, with file
+    and remedy, where the disk is full. A writer that is killed leaves a file that ends in `.partial`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
