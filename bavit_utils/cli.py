@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import cli_bavit, cli_yolos
+from . import cli_bavit, cli_selectors, cli_yolos
 from .ablations import ABLATIONS
 from .config import DEPTHS, EVAL_SPLIT, PROFILE_NAMES, get_profile
 from .download import SOURCES, fetch
@@ -12,6 +12,7 @@ from .notebook_runner import run_notebooks
 from .packing import PART_MB, pack_pictures
 from .report import paper_beside_ours, update_readme
 from .sample_world import ensure_train_split, ensure_val_split
+from .selector_heads import SELECTORS
 from .token_selectors import SCORERS
 
 
@@ -93,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     tune = verb("finetune", cli_yolos.tune, "profile", "seed", "limit", "max-steps", "max-minutes", "store")
     tune.add_argument("--sparsity", type=float, default=0.35, help="0 is the control; default: 0.35, the paper's")
     tune.add_argument("--epochs", type=int, help="default: the profile's; the paper has 30")
+    scoring = verb("train-selector", cli_selectors.train, "profile", "seed", "limit", "max-steps", "store")
+    scoring.add_argument("name", choices=tuple(SELECTORS), help="whose scoring")
     swept = verb("sweep", cli_yolos.fill_table2, "profile", "seed", "limit", "store")
     swept.add_argument(
         "--selectors",

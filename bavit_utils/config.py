@@ -70,7 +70,7 @@ class Profile:
     def checkpoint(self, model: str, dataset: str | None = None, rule: str | None = None) -> Path:
         """Where a committed checkpoint lies, e.g. `bavit-small-sample-mask.safetensors`."""
         parts = [model, dataset or (self.detector_data if model.startswith("yolos") else self.pruner_data)]
-        if not model.startswith("yolos"):
+        if model.startswith("bavit"):
             parts.append(rule or self.pruner_rule)
         return CHECKPOINTS / ("-".join(parts) + self.suffix + ".safetensors")
 

@@ -13,7 +13,7 @@ from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 from .composed_scenes import ComposedScenes
 from .config import RUNS, Profile, Recipe
 from .datasets import Record, load_records
-from .images import IMAGENET_NORM
+from .images import renormalise
 from .metrics import average_precision
 from .results import short_hash
 from .training import fit, part_of_all, split_records
@@ -122,15 +122,7 @@ def fit_yolos(
 
     def loss_of(detector: nn.Module, pixels: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
         keep = keep_of(pixels) if keep_of else None
-        return detection_loss(detector(_normalised(pixels, config.normalise), keep), targets, config)
+        return detection_loss(detector(renormalise(pixels, config.normalise), keep), targets, config)
 
     stops = {"max_steps": max_steps, "max_minutes": max_minutes}
     return fit(model, data, loss_of, folder, evaluate if dev else None, collate_detection, 0.1, identity, **stops)
-
-
-def _normalised(pixels: Tensor, normalise: str) -> Tensor:
-    """A batch of mean = std = 0.5, normalised in `images.to_batch`'s words: the hub's detector wants ImageNet's."""
-    if normalise == "bavit":
-        return pixels
-    mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in IMAGENET_NORM)
-    return (0.5 * pixels + 0.5 - mean) / std

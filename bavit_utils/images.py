@@ -1,11 +1,13 @@
 """Pictures: decode, resize, normalise. A picture is decoded once and resized to as many sizes as needed."""
 
+import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from .config import PATCH_SIZE
@@ -15,6 +17,7 @@ BAVIT_NORM = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 IMAGENET_NORM = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _NORMS = {"bavit": BAVIT_NORM, "imagenet": IMAGENET_NORM}
 _EXIF_ORIENTATION = 0x0112
+MAX_UPLOAD_MEGAPIXELS = 50
 
 
 class DataError(ValueError):
@@ -29,8 +32,37 @@ def load_image(path: str | Path) -> np.ndarray:
     return _open(path, _upright_rgb)
 
 
+def decode_upload(content: bytes, name: str) -> np.ndarray:
+    """Decode the bytes of a file that a person chose, as `load_image` does: uint8 [H, W, 3], RGB.
+
+    Raises DataError, with the file's `name`, for no picture, a truncated one, and one of more than
+    `MAX_UPLOAD_MEGAPIXELS`, which is never decoded.
+    """
+    too_large = DataError(f"{name} has more than {MAX_UPLOAD_MEGAPIXELS} megapixels: choose a smaller copy of it")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content)) as image:
+                if np.prod(image.size, dtype=float) > MAX_UPLOAD_MEGAPIXELS * 1e6:
+                    raise too_large
+                return _upright_rgb(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise too_large from None
+    except DataError:
+        raise
+    except Exception as error:  # as in `_open`
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+        raise DataError(f"{name} is truncated or no picture{reason}: choose a JPEG or PNG file") from error
+
+
 def _upright_rgb(image: Image.Image) -> np.ndarray:
+    """Turned by EXIF, the first of several frames; what is transparent lies on white, 16 bits of grey become 8."""
     ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.array(image.convert("RGB"))
 
 
@@ -103,3 +135,11 @@ def to_batch(images: Sequence[np.ndarray], img_size: int | tuple[int, int], norm
     batch = torch.from_numpy(np.stack([warp(image, img_size) for image in images]))
     mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in _NORMS[normalise])
     return batch.permute(0, 3, 1, 2).contiguous().float().sub_(mean).div_(std)
+
+
+def renormalise(pixels: Tensor, normalise: str) -> Tensor:
+    """A batch [B, 3, height, width] of mean = std = 0.5, normalised in `to_batch`'s words: hub YOLOS wants ImageNet's."""
+    if normalise == "bavit":
+        return pixels
+    mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in _NORMS[normalise])
+    return (0.5 * pixels + 0.5 - mean) / std

@@ -19,12 +19,16 @@ def run_layer(layer: YolosLayer, x: Tensor, lengths: list[int]) -> Tensor:
     return run_block(layer, x, partial(_attend, lengths))
 
 
-def run_block(layer: YolosLayer, x: Tensor, attend: Callable[..., Tensor]) -> Tensor:
+def run_block(
+    layer: YolosLayer, x: Tensor, attend: Callable[..., Tensor], between: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """One transformer block on tokens `[..., C]`, whatever their layout: it is `attend`'s alone.
 
     `attend(query, key, value, scale, dropout)`, all `[..., heads, head_dim]`, gives the context in the same shape.
+    `between` is done to the tokens between attention and MLP, and may leave fewer of them.
     """
     x = x + _attention(layer, x, attend)  # a function of its own, whose tensors are gone before the MLP's are made
+    x = between(x) if between else x
     return layer.output(layer.intermediate(layer.layernorm_after(x)), x)
 
 

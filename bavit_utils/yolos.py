@@ -173,20 +173,27 @@ class PrunedYolos(nn.Module):
         packed, lengths, restore = gather_tokens(x, tokens)
         return packed, lengths.tolist(), restore
 
+    def embed(self, pixel_values: Tensor) -> Tensor:
+        """Embeddings of every token with their positions, before the first layer: `[B, 1 + N + D, C]`.
+
+        Class token, patches, detection tokens, as the wrapped detector makes them.
+        """
+        embeddings, count = self.detector.vit.embeddings, self.detector.config.num_detection_tokens
+        patches = embeddings.patch_embeddings(pixel_values)
+        return embeddings.dropout(self._learned(pixel_values.shape[-2:]) + F.pad(patches, (0, 0, 1, count)))
+
+    def _learned(self, size: tuple[int, int]) -> Tensor:
+        """What doesn't depend on the pixels: positions, class and detection tokens, `[1, 1 + N + D, C]`."""
+        embeddings, count = self.detector.vit.embeddings, self.detector.config.num_detection_tokens
+        table = self._position_table(size)
+        first, last = table[:, :1] + embeddings.cls_token, table[:, -count:] + embeddings.detection_tokens
+        return torch.cat([first, table[:, 1:-count], last], dim=1)
+
     def _embed(self, pixel_values: Tensor, keep: Tensor):
         """Packed embeddings of class token, kept patches and detection tokens, image after image, as of `_gather`."""
         embeddings, config = self.detector.vit.embeddings, self.detector.config
         count, size = config.num_detection_tokens, config.patch_size
-        learned = self._position_table(pixel_values.shape[-2:])
-        learned = torch.cat(
-            [
-                learned[:, :1] + embeddings.cls_token,
-                learned[:, 1:-count],
-                learned[:, -count:] + embeddings.detection_tokens,
-            ],
-            dim=1,
-        )
-        x, lengths, restore = self._gather(learned.expand(len(keep), -1, -1), keep)
+        x, lengths, restore = self._gather(self._learned(pixel_values.shape[-2:]).expand(len(keep), -1, -1), keep)
 
         patches = pixel_values.unfold(2, size, size).unfold(3, size, size).permute(0, 2, 3, 1, 4, 5)
         image, row, col = keep.nonzero(as_tuple=True)
@@ -230,19 +237,21 @@ def predict(
     batch_size: int = 16,
     after_layers: int = 0,
     shorter_side: int | None = None,
+    square_side: int | None = None,
 ) -> list[dict[str, Tensor]]:
     """Detections of decoded pictures (uint8 [H, W, 3], any sizes), as of `detect`, in their own pixels.
 
-    Pictures are warped to the detector's square or, with a `shorter_side` in pixels, keep their aspect
-    (`images.keep_aspect_size`); those of one size run together, and nothing is padded. They are normalised as the
-    detector's configuration says; put it into evaluation first. `keep` holds a boolean mask [rows, cols] on the grid of
+    Pictures are warped to the detector's square, or one of `square_side` pixels, or with a `shorter_side` in pixels
+    keep their aspect (`images.keep_aspect_size`); those of one size run together, and nothing is padded. They are
+    normalised as the detector's configuration says; put it into evaluation first. `keep` holds a boolean mask [rows, cols] on the grid of
     each picture (`[N, rows, cols]` where all are warped), or is None for all patches.
     """
     config = pruned.detector.config
     weight = pruned.detector.vit.embeddings.cls_token
+    square = (square_side, square_side) if square_side else tuple(config.image_size)
     together: dict[tuple[int, int], list[int]] = {}
     for index, image in enumerate(images):
-        size = keep_aspect_size(image.shape[:2], shorter_side) if shorter_side else tuple(config.image_size)
+        size = keep_aspect_size(image.shape[:2], shorter_side) if shorter_side else square
         together.setdefault(size, []).append(index)
     found = {}
     for size, indices in together.items():

@@ -1,5 +1,7 @@
 """Decoding, warping and normalising pictures."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from bavit_utils.images import (
     BAVIT_NORM,
     IMAGENET_NORM,
     DataError,
+    decode_upload,
     image_size,
     keep_aspect_size,
     load_class_mask,
@@ -79,6 +82,57 @@ def test_missing_and_foreign_files_are_named_with_the_remedy(tmp_path):
             read(tmp_path / "text.jpg")
     with pytest.raises(DataError, match="no picture"):
         load_image(tmp_path)
+
+
+def _file(picture, kind="png", **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _sixteen_bits():
+    return Image.fromarray(np.full((8, 9), 51 * 257, dtype=np.uint16))
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+def test_sixteen_bits_of_grey_become_eight(kind):
+    decoded = decode_upload(_file(_sixteen_bits(), kind), "grey")
+    assert decoded.shape == (8, 9, 3) and decoded.dtype == np.uint8 and (decoded == 51).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_lies_on_white(mode):
+    clear = Image.new("RGBA", (9, 8), (200, 0, 0, 0))
+    options = {"transparency": 0} if mode == "P" else {}
+    picture = Image.new("P", (9, 8), 0) if mode == "P" else clear.convert(mode)
+    assert (decode_upload(_file(picture, **options), "clear.png") == 255).all()
+
+
+def test_of_an_animation_the_first_frame_is_taken():
+    frames = [Image.new("RGB", (9, 8), colour) for colour in ("red", "blue")]
+    content = _file(frames[0], "gif", save_all=True, append_images=frames[1:])
+    assert (decode_upload(content, "moving.gif") == (255, 0, 0)).all()
+
+
+def test_an_upload_is_turned_by_its_exif():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode_upload(_file(Image.new("RGB", (64, 40)), "jpeg", exif=exif), "a.jpg").shape == (64, 40, 3)
+
+
+@pytest.mark.parametrize("side", [7_100, 9_500, 14_000])  # above our limit, above Pillow's warning and its error
+def test_a_huge_upload_is_refused_before_it_is_decoded(side, monkeypatch):
+    content = _file(Image.new("1", (side, side)))
+    monkeypatch.setattr(Image.Image, "convert", None)
+    with pytest.raises(DataError, match=r"^huge\.png has more than 50 megapixels: choose a smaller copy"):
+        decode_upload(content, "huge.png")
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", _file(Image.fromarray(_noise(64, 64)), "jpeg")[:2000]])
+def test_an_upload_that_is_no_whole_picture_gets_a_sentence(content):
+    with pytest.raises(DataError, match=r"^notes\.txt is truncated or no picture.*: choose a JPEG or PNG") as caught:
+        decode_upload(content, "notes.txt")
+    assert "0x" not in str(caught.value)  # no object's address
 
 
 def test_load_class_mask_keeps_palette_indices_and_refuses_colours(tmp_path):
