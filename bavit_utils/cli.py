@@ -13,7 +13,7 @@ from .packing import PART_MB, pack_pictures
 from .report import paper_beside_ours, update_readme
 from .sample_world import ensure_train_split, ensure_val_split
 from .selector_heads import SELECTORS
-from .token_selectors import SCORERS
+from .selector_runs import COMPARED
 
 
 def sample_world(args: argparse.Namespace) -> None:
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     swept.add_argument(
         "--selectors",
         nargs="+",
-        choices=(*DEPTHS, *SCORERS),
+        choices=cli_yolos.TABLE2_SELECTORS,
         default=["bavit-small", "random", "oracle-mask"],
         help="who chooses the tokens; default: bavit-small random oracle-mask",
     )
@@ -109,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     swept.add_argument("--keep-aspect", action="store_true", help="shorter side at the detector's size, no warping")
     swept.add_argument("--variants", action="store_true", help="also with the fill, other resizings, partial pruning")
+    compared = verb("compare", cli_selectors.compare, "profile", "limit", "store")
+    compared.add_argument(
+        "--selectors", nargs="+", choices=COMPARED, help="default: all whose weights there are; bavit-small always"
+    )
+    compared.add_argument("--repeats", type=int, default=15, help="timed rounds; default: 15")
     for name, run in (("calibrate", cli_bavit.calibrate), ("postprocess", cli_bavit.postprocess)):
         measured = verb(name, run, "profile", "limit", "store")
         measured.add_argument("--dataset", choices=tuple(EVAL_SPLIT), help="default: the profile's")

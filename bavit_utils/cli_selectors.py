@@ -5,12 +5,17 @@ import argparse
 import torch
 from accelerate import PartialState
 
-from .config import get_profile
+from . import selector_comparison
+from .config import RUNS, get_profile
 from .curves import store_curve
 from .datasets import fingerprint, load_records
-from .results import provenance
+from .hub import profile_detector
+from .results import provenance, save_rows, short_hash
 from .selector_heads import save_selector
+from .selector_runs import CHOICES, COMPARED, REFERENCE
 from .selector_training import train_selector
+from .token_selectors import Inputs, trained_files
+from .yolos import PrunedYolos
 
 
 def train(args: argparse.Namespace) -> None:
@@ -28,3 +33,29 @@ def train(args: argparse.Namespace) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         source = provenance(seen, checkpoints=[target], device=device) | made_for
         store_curve(folder, args.name + profile.suffix, source)
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Compare who chooses the tokens, on one detector at equal budgets; goes on where it was stopped (Fig. 1)."""
+    profile = get_profile(args.profile)
+    records = load_records(*profile.detector_eval, args.limit)
+    detector, checkpoint = profile_detector(profile)
+    inputs = Inputs(profile, records, [record.image() for record in records], PrunedYolos(detector).eval(), checkpoint)
+    names, files = [], [checkpoint]
+    for name in dict.fromkeys((REFERENCE, *(args.selectors or COMPARED))):
+        needed = trained_files(CHOICES[name].scorer if name in CHOICES else REFERENCE, profile)
+        missing = [path.name for path in needed if not path.exists()]
+        if missing and not args.selectors and name != REFERENCE:
+            print(f"{name}: not run here, as {missing[0]} is missing")
+            continue
+        names, files = [*names, name], [*files, *needed]
+    marks = fingerprint(records)
+    folder = RUNS / f"selectors-{profile.name}-{short_hash(checkpoint)}-{marks}"
+    rows = selector_comparison.compare(inputs, names, folder, repeats=args.repeats)
+    for row in rows:
+        budget = "" if row["budget"] is None else f" at {row['budget']:.0%}"
+        print(f"{row['selector']}{budget}: AP {row['AP']:.4f}, {row['share']:.3f} of the dense multiply-adds")
+    if args.store:
+        source = provenance({"/".join(profile.detector_eval): marks}, len(records), dict.fromkeys(files))
+        for name in dict.fromkeys(row["selector"] for row in rows):
+            save_rows(f"selectors-{profile.name}", name, [row for row in rows if row["selector"] == name], source)

@@ -19,7 +19,7 @@ from .finetuning import finetune, finetuned_name
 from .hub import profile_detector
 from .results import PAPER, provenance, save_rows, short_hash
 from .sweep import PLAIN, detections, detector_grids, sweep
-from .token_selectors import SCORERS
+from .token_selectors import Inputs, scores
 from .yolos import PrunedYolos, save_yolos
 
 
@@ -67,6 +67,7 @@ def _keep_trained(
         )
 
 
+TABLE2_SELECTORS = (*DEPTHS, "random", "oracle-mask", "oracle-box")  # the others are for `bavit compare`
 # The ways from BAViT's map to the detector's grid that Table 2 is measured for; other selectors run the first alone.
 _VARIANTS = (
     PLAIN,
@@ -91,15 +92,15 @@ def fill_table2(args: argparse.Namespace) -> None:
     folder = RUNS / f"sweep-{profile.name}-{short_hash(checkpoint)}-{marks}"
     shorter_side = profile.detector_img_size if args.keep_aspect else None
     dense = detections(detector, images, folder=folder, shorter_side=shorter_side)
+    inputs = Inputs(profile, records, images, detector, checkpoint, args.seed)
     for selector in args.selectors:
         used, run, variants = [checkpoint], f"{args.detector}-{selector}", _VARIANTS[:1]
+        maps = scores(selector, inputs)
         if selector in DEPTHS:
             used.append(profile.checkpoint(selector))
-            maps = foreground_maps(load_bavit(used[1]), images)
             variants = _VARIANTS if args.variants else variants
             kept = folder / f"{selector}-{short_hash(used[1])}"  # another pruner must not find these detections
         else:
-            maps = SCORERS[selector](records, profile.bavit_grid, args.seed)
             run += f"-seed{args.seed}"
             kept = folder / f"{selector}-{args.seed}"
         common = {"labels": labels, "folder": kept, "bavit": selector, "dense": dense, "seed": args.seed}

@@ -18,6 +18,7 @@ IMAGENET_NORM = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _NORMS = {"bavit": BAVIT_NORM, "imagenet": IMAGENET_NORM}
 _EXIF_ORIENTATION = 0x0112
 MAX_UPLOAD_MEGAPIXELS = 50
+_UPLOAD_SIDE = 2048
 
 
 class DataError(ValueError):
@@ -35,8 +36,9 @@ def load_image(path: str | Path) -> np.ndarray:
 def decode_upload(content: bytes, name: str) -> np.ndarray:
     """Decode the bytes of a file that a person chose, as `load_image` does: uint8 [H, W, 3], RGB.
 
-    Raises DataError, with the file's `name`, for no picture, a truncated one, and one of more than
-    `MAX_UPLOAD_MEGAPIXELS`, which is never decoded.
+    A longer side above 2048 pixels is brought down to that, which is more than any network here sees. Raises DataError,
+    with the file's `name`, for no picture, a truncated one, and one of more than `MAX_UPLOAD_MEGAPIXELS`, which is
+    never decoded.
     """
     too_large = DataError(f"{name} has more than {MAX_UPLOAD_MEGAPIXELS} megapixels: choose a smaller copy of it")
     try:
@@ -45,7 +47,9 @@ def decode_upload(content: bytes, name: str) -> np.ndarray:
             with Image.open(io.BytesIO(content)) as image:
                 if np.prod(image.size, dtype=float) > MAX_UPLOAD_MEGAPIXELS * 1e6:
                     raise too_large
-                return _upright_rgb(image)
+                decoded = Image.fromarray(_upright_rgb(image))
+                decoded.thumbnail((_UPLOAD_SIDE, _UPLOAD_SIDE))
+                return np.array(decoded)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise too_large from None
     except DataError:

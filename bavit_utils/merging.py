@@ -27,7 +27,9 @@ class MergedYolos(nn.Module):
     def __init__(self, pruned: PrunedYolos, counts: Sequence[int]):
         super().__init__()
         if len(counts) != pruned.detector.config.num_hidden_layers:
-            raise ValueError(f"a count for each of {pruned.detector.config.num_hidden_layers} blocks, not {len(counts)}")
+            raise ValueError(
+                f"a count for each of {pruned.detector.config.num_hidden_layers} blocks, not {len(counts)}"
+            )
         self.pruned, self.counts = pruned, list(counts)
 
     @property
@@ -113,7 +115,9 @@ def merged_multiply_adds(counts: Sequence[int], profile: Profile, heads: int = 3
     saved_in_attention = 4 * d**2 * (patches - before) + 2 * d * (tokens[0] ** 2 - tokens**2)
     mlp_of_fewer = 2 * MLP_RATIO * d**2 * (patches - before)
     matching = np.where(np.asarray(counts) > 0, (before / 2) ** 2 * d / heads, 0)
-    return float(multiply_adds(patches, profile, None) - (saved_in_attention + mlp_of_fewer + saved_in_mlp - matching).sum())
+    return float(
+        multiply_adds(patches, profile, None) - (saved_in_attention + mlp_of_fewer + saved_in_mlp - matching).sum()
+    )
 
 
 def schedule_for(multiply_adds_wanted: float, profile: Profile) -> list[int]:

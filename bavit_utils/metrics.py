@@ -219,7 +219,7 @@ def average_precision(records: Sequence, predictions: Sequence[dict]) -> dict[st
 
 def bootstrap_ap(evaluation: DetectionEvaluation, n_boot: int = 1000, seed: int = 0) -> dict[str, float | None]:
     """The 95 % interval of AP over resampled pictures: `AP_low`, `AP_high`."""
-    return dict(zip(("AP_low", "AP_high"), _interval(evaluation.resampled(n_boot, seed)), strict=True))
+    return dict(zip(("AP_low", "AP_high"), interval(evaluation.resampled(n_boot, seed)), strict=True))
 
 
 def paired_difference(
@@ -231,12 +231,13 @@ def paired_difference(
     """
     if evaluation.image_ids != reference.image_ids:
         raise ValueError("a paired difference needs the same pictures in the same order on both sides")
-    low, high = _interval(evaluation.resampled(n_boot, seed) - reference.resampled(n_boot, seed))
+    low, high = interval(evaluation.resampled(n_boot, seed) - reference.resampled(n_boot, seed))
     ours, theirs = evaluation.average_precision()["AP"], reference.average_precision()["AP"]
     return {"delta_AP": None if ours is None else ours - theirs, "delta_low": low, "delta_high": high}
 
 
-def _interval(resampled: np.ndarray) -> tuple[float | None, float | None]:
+def interval(resampled: np.ndarray) -> tuple[float | None, float | None]:
+    """The 95 % interval of bootstrap values [n_boot], those that are defined; None where none is."""
     defined = resampled[np.isfinite(resampled)]
     low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) else (np.nan, np.nan)
     return number(low), number(high)

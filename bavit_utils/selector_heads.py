@@ -124,10 +124,10 @@ SELECTORS = {"sparse-detr": SparseDetrSelector, "focus-detr": FocusDetrSelector}
 
 @torch.no_grad()
 def head_scores(selector: nn.Module, detector: PrunedYolos, pixels: Tensor) -> Tensor:
-    """Scores in 0 to 1, `[B, rows, cols]`, of a batch normalised as the detector wants it: the best over scales."""
+    """Scores (logits) `[B, rows, cols]` of a batch normalised as the detector wants it: the best over scales."""
     levels = selector(patch_grid(detector, pixels))
     resized = [F.interpolate(level[:, None], levels[0].shape[1:])[:, 0] for level in levels]
-    return torch.stack(resized).amax(dim=0).sigmoid()
+    return torch.stack(resized).amax(dim=0)
 
 
 def patch_grid(detector: PrunedYolos, pixels: Tensor) -> Tensor:

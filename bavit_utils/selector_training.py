@@ -57,7 +57,7 @@ def train_selector(
     def evaluate(selector: nn.Module) -> float:
         detector.to(next(selector.parameters()).device)
         scores = [head_scores(selector, detector, batch.to(next(selector.parameters()))).cpu() for batch in batches]
-        return token_metrics(torch.cat(scores), labels, n_boot=10)["auroc"]
+        return token_metrics(torch.cat(scores).sigmoid(), labels, n_boot=10)["auroc"]
 
     def loss_of(selector: nn.Module, pixels: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
         pixels = renormalise(pixels, normalise)
@@ -72,7 +72,13 @@ def train_selector(
     folder = folder or RUNS / f"{name}-{profile.pruner_data}{profile.suffix}-seed{seed}"
     made_for = {"detector": short_hash(made_for), "dataset": profile.pruner_data, "profile": profile.name, "seed": seed}
     trained = fit(
-        selector, data, loss_of, folder, evaluate if dev else None, collate_detection,
-        identity={"model": name, **made_for}, max_steps=max_steps,
+        selector,
+        data,
+        loss_of,
+        folder,
+        evaluate if dev else None,
+        collate_detection,
+        identity={"model": name, **made_for},
+        max_steps=max_steps,
     )
     return trained, folder, made_for

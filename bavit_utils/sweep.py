@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from .config import DEPTHS, PAPER_SPARSITIES, PATCH_SIZE, Profile
@@ -92,20 +92,24 @@ def detector_grids(profile: Profile, images: Sequence[np.ndarray], keep_aspect: 
 
 
 def detections(
-    detector: PrunedYolos,
+    detector: nn.Module,
     images: Sequence[np.ndarray],
     keep: Sequence[Tensor] | None = None,
     folder: Path | None = None,
     name: str = "dense",
     shorter_side: int | None = None,
+    **options,
 ) -> list[dict[str, Tensor]]:
-    """`predict`, kept in `folder` under `name` and the shorter side, if one is given: read from there if it's there."""
+    """`predict`, kept in `folder` under `name` and the shorter side, if one is given: read from there if it's there.
+
+    `options` are `predict`'s own; the name has to tell them apart.
+    """
     name += f"-shorter-side-{shorter_side}" if shorter_side else ""
     path = folder and Path(folder) / f"{name}.safetensors"
     if path and path.exists():
         stored = load_file(path)
         return [dict(zip(stored, values)) for values in zip(*stored.values())]
-    found = predict(detector, images, keep, shorter_side=shorter_side)
+    found = predict(detector, images, keep, shorter_side=shorter_side, **options)
     if path:
         save_weights(
             path, {key: torch.stack([f[key] for f in found]) for key in found[0]}, {"model": "detections"}, bits=32

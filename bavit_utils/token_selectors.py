@@ -1,32 +1,167 @@
-"""Other ways to choose tokens than BAViT: scores per patch that go through the same threshold as its probabilities."""
+"""Who chooses the tokens: scores per patch that go through the same cut as BAViT's probabilities (Fig. 1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from .annotations import labels_for
+from .bavit import foreground_probability, load_bavit
+from .config import DEPTHS, PATCH_SIZE, Profile
+from .cost import bavit_multiply_adds
 from .datasets import Record
+from .images import to_batch
+from .results import short_hash
+from .selector_heads import SELECTORS, attention_map, head_multiply_adds, head_scores, load_selector
+from .yolos import PrunedYolos
+
+_PATCH_VALUES = 3 * PATCH_SIZE**2
 
 
-def random_scores(records: list[Record], grid: tuple[int, int], seed: int = 0) -> Tensor:
-    """Uniform scores, float32 [N, rows, cols] in [0, 1): every patch is as good as any other."""
-    return torch.from_numpy(np.random.default_rng(seed).random((len(records), *grid), dtype=np.float32))
+@dataclass(frozen=True)
+class Inputs:
+    """What there is to choose by: pictures, what is known of them, and the detector (with its file) to choose for."""
+
+    profile: Profile
+    records: Sequence[Record]
+    images: Sequence[np.ndarray]
+    detector: PrunedYolos | None = None
+    checkpoint: Path | None = None
+    seed: int = 0
 
 
-def _oracle_scores(rule: str) -> Callable[[list[Record], tuple[int, int], int], Tensor]:
-    def scores(records: list[Record], grid: tuple[int, int], seed: int = 0) -> Tensor:
-        """The true labels: foreground in [0.5, 1), the rest in [0, 0.5), in random order within each."""
-        truth = np.stack([labels_for(record, grid, rule) == 1 for record in records])
-        return (random_scores(records, grid, seed) + torch.from_numpy(truth)) / 2
+@dataclass(frozen=True)
+class PixelScorer:
+    """A choice that looks at the picture: `score` maps a batch [B, 3, S, S], S = `img_size`, to [B, rows, cols]."""
 
-    return scores
+    score: Callable[[Tensor], Tensor]
+    img_size: int
+    normalise: str
+    multiply_adds: Callable[[Profile], float]  # for one picture at a profile's sizes
+
+    def maps(self, images: Sequence[np.ndarray], batch_size: int = 32) -> Tensor:
+        """Scores of decoded pictures, uint8 [H, W, 3] of any sizes: float32 [N, rows, cols]."""
+        batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+        return torch.cat([self.score(to_batch(batch, self.img_size, self.normalise)) for batch in batches])
 
 
-# Each maps (records, grid, seed) to float32 [N, rows, cols]; a higher score is kept longer.
-SCORERS: dict[str, Callable[[list[Record], tuple[int, int], int], Tensor]] = {
-    "random": random_scores,
-    "oracle-mask": _oracle_scores("mask"),
-    "oracle-box": _oracle_scores("box"),
+def bavit_scorer(name: str, inputs: Inputs) -> PixelScorer:
+    """BAViT's foreground probability (section 3.2), at BAViT's own resolution."""
+    path = inputs.profile.checkpoint(name)
+    bavit = load_bavit(path)
+
+    def cost(profile: Profile) -> float:
+        return bavit_multiply_adds(DEPTHS[name], int(np.prod(profile.bavit_grid)))
+
+    return PixelScorer(partial(foreground_probability, bavit), bavit.patch_embed.img_size[0], "bavit", cost)
+
+
+def head_scorer(name: str, inputs: Inputs) -> PixelScorer:
+    """Sparse DETR's or Focus DETR's trained scoring of the detector's patch embeddings."""
+    path = inputs.profile.checkpoint(name)
+    selector = load_selector(name, path, short_hash(inputs.checkpoint))
+
+    def cost(profile: Profile) -> float:
+        return head_multiply_adds(name, int(np.prod(profile.detector_grid)), _PATCH_VALUES)
+
+    return _on_detector(partial(head_scores, selector, inputs.detector), inputs, cost)
+
+
+def map_scorer(name: str, inputs: Inputs) -> PixelScorer:
+    """The dense detector's own attention, which Sparse DETR's scoring learns: to be had only once it has run.
+
+    As a bound it is given for nothing.
+    """
+    return _on_detector(partial(attention_map, inputs.detector), inputs, lambda profile: 0.0)
+
+
+def contrast_scorer(name: str, inputs: Inputs) -> PixelScorer:
+    """Standard deviation of the brightness within each patch: no learning at all."""
+    return _on_detector(local_contrast, inputs, lambda profile: 5.0 * profile.detector_img_size**2)
+
+
+def _on_detector(score: Callable[[Tensor], Tensor], inputs: Inputs, cost: Callable[[Profile], float]) -> PixelScorer:
+    normalise = inputs.detector.detector.config.normalise if inputs.detector else "bavit"
+    return PixelScorer(torch.inference_mode()(score), inputs.profile.detector_img_size, normalise, cost)
+
+
+def local_contrast(pixels: Tensor) -> Tensor:
+    """Standard deviation of the brightness in each patch of [B, 3, S, S]: [B, rows, cols]."""
+    grey = pixels.mean(dim=1).unfold(1, PATCH_SIZE, PATCH_SIZE).unfold(2, PATCH_SIZE, PATCH_SIZE)
+    return grey.flatten(3).std(dim=-1)
+
+
+def random_scores(inputs: Inputs) -> Tensor:
+    """Uniform scores in [0, 1): every patch is as good as any other."""
+    shape = (len(inputs.records), *inputs.profile.bavit_grid)
+    return torch.from_numpy(np.random.default_rng(inputs.seed).random(shape, dtype=np.float32))
+
+
+def centre_scores(inputs: Inputs) -> Tensor:
+    """One less the distance to the picture's centre: photographers put things there."""
+    rows, cols = inputs.profile.detector_grid
+    y, x = (torch.linspace(-1, 1, 2 * n + 1)[1::2] for n in (rows, cols))
+    distance = (y[:, None] ** 2 + x**2).sqrt()
+    return (1 - distance / distance.max()).expand(len(inputs.records), rows, cols)
+
+
+def oracle_scores(rule: str, inputs: Inputs) -> Tensor:
+    """The true labels at BAViT's resolution: foreground in [0.5, 1), the rest in [0, 0.5), in random order within."""
+    return (random_scores(inputs) + torch.from_numpy(_truth(rule, inputs))) / 2
+
+
+def near_scores(inputs: Inputs) -> Tensor:
+    """The true labels, and of the background what is near to foreground before what is far: it is its context."""
+    truth = _truth(inputs.profile.pruner_rule, inputs)
+    far = [distance_transform_edt(~grid) if grid.any() else np.ones(grid.shape) for grid in truth]
+    return 1 / (1 + torch.from_numpy(np.stack(far)).float()) - 1e-3 * random_scores(inputs)  # a random order of equals
+
+
+def _truth(rule: str, inputs: Inputs) -> np.ndarray:
+    return np.stack([labels_for(record, inputs.profile.bavit_grid, rule) == 1 for record in inputs.records])
+
+
+# Choices that look at the picture; each maps (name, inputs) to a PixelScorer.
+PIXEL_SCORERS: dict[str, Callable[[str, Inputs], PixelScorer]] = {
+    **dict.fromkeys(DEPTHS, bavit_scorer),
+    **dict.fromkeys(SELECTORS, head_scorer),
+    "sparse-detr-map": map_scorer,
+    "contrast": contrast_scorer,
 }
+# Choices that cost nothing, or know the truth.
+FREE_SCORERS: dict[str, Callable[[Inputs], Tensor]] = {
+    "random": random_scores,
+    "centre": centre_scores,
+    "oracle-mask": partial(oracle_scores, "mask"),
+    "oracle-box": partial(oracle_scores, "box"),
+    "oracle-near": near_scores,
+}
+SCORERS = (*PIXEL_SCORERS, *FREE_SCORERS)
+TRUTH = ("oracle-mask", "oracle-box", "oracle-near", "sparse-detr-map")  # bounds: not to be had beforehand
+
+
+def trained_files(name: str, profile: Profile) -> tuple[Path, ...]:
+    """The checkpoint of a scorer that was trained, as a tuple of none or one."""
+    return (profile.checkpoint(name),) if name in (*DEPTHS, *SELECTORS) else ()
+
+
+def scores(name: str, inputs: Inputs) -> Tensor:
+    """Scores of all pictures by the scorer `name`, float32 [N, rows, cols]; a higher one is kept longer."""
+    if name in FREE_SCORERS:
+        return FREE_SCORERS[name](inputs)
+    return PIXEL_SCORERS[name](name, inputs).maps(inputs.images)
+
+
+def ranks(maps: Tensor) -> Tensor:
+    """Scores [N, rows, cols] to their rank within each picture, in (0, 1]: a threshold then keeps equally many of each.
+
+    That is the cut of Sparse DETR and Focus DETR, which keep the best share of every picture.
+    """
+    flat = maps.flatten(1)
+    order = flat.argsort(dim=1, stable=True).argsort(dim=1)
+    return ((order + 1) / flat.shape[1]).view_as(maps)

@@ -53,9 +53,14 @@ def test_exif_orientation_turns_the_picture(tmp_path, orientation):
     path = tmp_path / "a.jpg"
     Image.fromarray(pixels).save(path, exif=exif, quality=95)
     turns = {  # what the standard says the stored picture has to undergo
-        1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud,
-        5: lambda a: a.transpose(1, 0, 2), 6: lambda a: np.rot90(a, -1),
-        7: lambda a: np.rot90(a, 2).transpose(1, 0, 2), 8: np.rot90,
+        1: lambda a: a,
+        2: np.fliplr,
+        3: lambda a: np.rot90(a, 2),
+        4: np.flipud,
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
+        8: np.rot90,
     }
     expected = turns[orientation](pixels)
     loaded = load_image(path)
@@ -118,6 +123,10 @@ def test_an_upload_is_turned_by_its_exif():
     exif = Image.Exif()
     exif[0x0112] = 6
     assert decode_upload(_file(Image.new("RGB", (64, 40)), "jpeg", exif=exif), "a.jpg").shape == (64, 40, 3)
+
+
+def test_a_large_upload_is_brought_down():
+    assert decode_upload(_file(Image.new("L", (3000, 1500), 51)), "large.png").shape == (1024, 2048, 3)
 
 
 @pytest.mark.parametrize("side", [7_100, 9_500, 14_000])  # above our limit, above Pillow's warning and its error

@@ -1,0 +1,247 @@
+"""The points of the comparison of selectors: each a choice of tokens, what it leaves, what it costs, and how it runs."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .config import PATCH_SIZE, Profile
+from .cost import multiply_adds
+from .images import to_batch
+from .merging import MergedYolos, merge_schedule, merged_multiply_adds, schedule_for
+from .pruning import detector_keep, threshold_for_sparsity
+from .results import PAPER
+from .token_selectors import FREE_SCORERS, PIXEL_SCORERS, TRUTH, Inputs, PixelScorer, ranks, trained_files
+
+SPARSITIES = (0.8, 0.7, 0.6, 0.46, 0.35, 0.29, 0.2, 0.1, 0.05, 0.02)
+REFERENCE = "bavit-small"  # whom all others are compared with
+RANDOM_SEEDS = (0, 1, 2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A scorer and how its scores are cut: by one threshold for all pictures, or at equal shares of each."""
+
+    scorer: str
+    per_picture: bool = False
+    fill_steps: int = 0
+
+
+CHOICES = {
+    REFERENCE: Choice("bavit-small"),
+    "bavit-small-fill": Choice("bavit-small", fill_steps=PAPER.fill_steps),
+    "bavit-small-topk": Choice("bavit-small", per_picture=True),
+    "bavit-large": Choice("bavit-large"),
+    "bavit-large-fill": Choice("bavit-large", fill_steps=PAPER.fill_steps),
+    "sparse-detr": Choice("sparse-detr", per_picture=True),
+    "sparse-detr-map": Choice("sparse-detr-map", per_picture=True),
+    "focus-detr": Choice("focus-detr", per_picture=True),
+    "contrast": Choice("contrast", per_picture=True),
+    "centre": Choice("centre", per_picture=True),
+    "random": Choice("random"),
+    "oracle-mask": Choice("oracle-mask"),
+    "oracle-box": Choice("oracle-box"),
+    "oracle-near": Choice("oracle-near"),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One point: `model(pixels, keep)` with `options` of `yolos.predict`, named by `file` among kept detections.
+
+    `budget` is the sparsity at which BAViT-small is its counterpart, None where there is none: of a choice by scores
+    its own, of a method the one that costs BAViT-small as many multiply-adds. `cost` gives the multiply-adds of a
+    picture at the sizes of a profile, its own or another with the same shares kept; `work` runs it on one typical
+    picture; the selector is included in both. `keep` is boolean [N, rows, cols], None where no token is pruned.
+    """
+
+    selector: str
+    budget: float | None
+    cost: Callable[[Profile], float]
+    model: nn.Module
+    file: str
+    work: Callable[[], object]
+    keep: Tensor | None = None
+    options: dict = field(default_factory=dict)
+    seed: int = 0
+    files: tuple[Path, ...] = ()  # of the weights that choose
+
+    @property
+    def sparsity_reached(self) -> float | None:
+        """The share of patches pruned, mean over pictures."""
+        return None if self.keep is None else 1 - self.keep.double().mean().item()
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """A choice with its scores of all pictures, computed once."""
+
+    inputs: Inputs
+    choice: Choice
+    scorer: PixelScorer | None  # None for scores that don't look at the picture
+    maps: Tensor
+
+    @classmethod
+    def of(cls, name: str, inputs: Inputs) -> "Chooser":
+        """The chooser called `name` in `CHOICES`. FileNotFoundError where its checkpoint is missing."""
+        choice = CHOICES[name]
+        if choice.scorer in FREE_SCORERS:
+            scorer, maps = None, FREE_SCORERS[choice.scorer](inputs)
+        else:
+            scorer = PIXEL_SCORERS[choice.scorer](choice.scorer, inputs)
+            maps = scorer.maps(inputs.images)
+        return cls(inputs, choice, scorer, ranks(maps) if choice.per_picture else maps)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Where the weights come from that choose."""
+        return trained_files(self.choice.scorer, self.inputs.profile)
+
+    def threshold(self, sparsity: float) -> float:
+        """The threshold at which so large a share of the patches goes, on average over the pictures."""
+        return threshold_for_sparsity(self.maps, sparsity, self.inputs.profile.detector_grid, self.choice.fill_steps)
+
+    def keep(self, threshold: float, maps: Tensor | None = None) -> Tensor:
+        """Keep masks of all pictures, boolean [N, rows, cols], or of other `maps`."""
+        maps = self.maps if maps is None else maps
+        return detector_keep(maps, threshold, self.inputs.profile.detector_grid, self.choice.fill_steps)
+
+    def cost(self, keep: Tensor, layers: int, profile: Profile) -> float:
+        """Mean multiply-adds of a picture at a profile's sizes, its detector cut after as large a share of its layers.
+
+        The scores are included, where they aren't given for nothing.
+        """
+        kept = keep.flatten(1).double().mean(dim=1).numpy() * _patches(profile)
+        after = layers * profile.detector_depth // self.inputs.profile.detector_depth
+        return (self.scorer.multiply_adds(profile) if self.scorer else 0) + multiply_adds(kept, profile, None, after)
+
+    def work(self, threshold: float, keep: Tensor, after_layers: int = 0) -> Callable[[], object]:
+        """Scores, cut and detector on the picture whose number of kept patches is nearest to the mean."""
+        counts = keep.flatten(1).sum(dim=1).double()
+        typical = (counts - counts.mean()).abs().argmin()
+        image, mask, inputs = self.inputs.images[typical], keep[typical][None], self.inputs
+        large = _pixels(inputs, image, inputs.profile.detector_img_size)
+        looks = self.scorer if self.choice.scorer not in TRUTH else None
+        small = to_batch([image], looks.img_size, looks.normalise) if looks else None
+
+        @torch.inference_mode()
+        def work() -> None:
+            if looks:
+                scores = looks.score(small)
+                self.keep(threshold, ranks(scores) if self.choice.per_picture else scores)
+            inputs.detector(large, mask, after_layers=after_layers)
+
+        return work
+
+
+def _patches(profile: Profile) -> int:
+    return int(np.prod(profile.detector_grid))
+
+
+def _pixels(inputs: Inputs, image: np.ndarray, side: int) -> Tensor:
+    return to_batch([image], side, inputs.detector.detector.config.normalise)
+
+
+def dense_run(inputs: Inputs) -> Run:
+    """The detector with every token, and nothing in front of it."""
+    pixels = _pixels(inputs, inputs.images[0], inputs.profile.detector_img_size)
+    work = torch.inference_mode()(partial(inputs.detector, pixels))
+    return Run("dense", None, partial(_resized_cost, 8), inputs.detector, "dense", work)
+
+
+def chosen_runs(name: str, inputs: Inputs, sparsities: Sequence[float] = SPARSITIES) -> Iterator[Run]:
+    """A choice by scores, cut at each sparsity."""
+    chooser = Chooser.of(name, inputs)
+    for sparsity in sparsities:
+        threshold = chooser.threshold(sparsity)
+        keep = chooser.keep(threshold)
+        work = chooser.work(threshold, keep)
+        file, cost = f"sparsity-{sparsity}-seed-{inputs.seed}", partial(chooser.cost, keep, 0)
+        yield Run(name, sparsity, cost, inputs.detector, file, work, keep, seed=inputs.seed, files=chooser.files)
+
+
+def later_runs(layers: int, inputs: Inputs, budgets: dict[float, float]) -> Iterator[Run]:
+    """BAViT-small's choice, made after so many of the detector's layers: the first ones see every token.
+
+    `budgets` maps sparsities to the multiply-adds that BAViT-small costs there before the first layer; what can't be
+    had that cheaply is left out.
+    """
+    chooser = Chooser.of(REFERENCE, inputs)
+
+    def cut(sparsity: float) -> tuple[float, Tensor, Callable[[Profile], float]]:
+        threshold = chooser.threshold(sparsity)
+        keep = chooser.keep(threshold)
+        return threshold, keep, partial(chooser.cost, keep, layers)
+
+    for sparsity, wanted in budgets.items():
+        low, high = 0.0, 1.0  # of the sparsity after these layers
+        for _ in range(12):
+            middle = (low + high) / 2
+            dear = cut(middle)[2](inputs.profile) > wanted
+            low, high = (middle, high) if dear else (low, middle)
+        threshold, keep, cost = cut(high)
+        if cost(inputs.profile) > 1.01 * wanted:
+            continue
+        file, work = f"budget-{sparsity}", chooser.work(threshold, keep, layers)
+        options = {"after_layers": layers}
+        yield Run(f"layer-{layers}", sparsity, cost, inputs.detector, file, work, keep, options, files=chooser.files)
+
+
+def merged_runs(inputs: Inputs, budgets: dict[float, float]) -> Iterator[Run]:
+    """ToMe's merging inside the blocks, at as many multiply-adds; see `later_runs` for `budgets`."""
+    pixels = _pixels(inputs, inputs.images[0], inputs.profile.detector_img_size)
+    for sparsity, wanted in budgets.items():
+        counts = schedule_for(wanted, inputs.profile)
+        cost = partial(_merged_cost, sum(counts) / _patches(inputs.profile))
+        if abs(cost(inputs.profile) / wanted - 1) > 0.01:  # cheaper than merging half of the patches in each block
+            continue
+        model = MergedYolos(inputs.detector, counts).eval()
+        work = torch.inference_mode()(partial(model, pixels))
+        yield Run("tome", sparsity, cost, model, f"budget-{sparsity}", work)
+
+
+def _merged_cost(share: float, profile: Profile) -> float:
+    patches = _patches(profile)
+    return merged_multiply_adds(merge_schedule(round(share * patches), profile.detector_depth, patches), profile)
+
+
+def resized_runs(inputs: Inputs) -> Iterator[Run]:
+    """The dense detector on smaller pictures, and no second network: 7, 6 and 5 eighths of its side."""
+    for eighths in (7, 6, 5):
+        side = PATCH_SIZE * _rows(eighths, inputs.profile)
+        work = torch.inference_mode()(partial(inputs.detector, _pixels(inputs, inputs.images[0], side)))
+        options = {"square_side": side}
+        cost = partial(_resized_cost, eighths)
+        yield Run(f"resolution-{side}", None, cost, inputs.detector, "dense", work, options=options)
+
+
+def _rows(eighths: int, profile: Profile) -> int:
+    return profile.detector_grid[0] * eighths // 8
+
+
+def _resized_cost(eighths: int, profile: Profile) -> float:
+    patches = _rows(eighths, profile) ** 2
+    return multiply_adds(patches, profile, None, patches=patches)
+
+
+# Ways without a score before the detector; each maps (inputs, budgets) to runs.
+METHODS: dict[str, Callable[[Inputs, dict[float, float]], Iterator[Run]]] = {
+    "layer-2": partial(later_runs, 2),
+    "layer-4": partial(later_runs, 4),
+    "tome": merged_runs,
+    "resolution": lambda inputs, budgets: resized_runs(inputs),
+}
+COMPARED = (*CHOICES, *METHODS)
+
+
+def runs(name: str, inputs: Inputs, budgets: dict[float, float]) -> Iterator[Run]:
+    """All runs of a choice or method; random choice is drawn by five seeds. See `later_runs` for `budgets`."""
+    if name in METHODS:
+        yield from METHODS[name](inputs, budgets)
+        return
+    for seed in RANDOM_SEEDS if name == "random" else (inputs.seed,):
+        yield from chosen_runs(name, replace(inputs, seed=seed), tuple(budgets))
