@@ -1,4 +1,4 @@
-"""Trains Sparse DETR's and Focus DETR's scoring for a profile's detector, on the pictures that its BAViT learnt from."""
+"""Trains Sparse DETR's and Focus DETR's scoring for a profile's detector, on the pictures that BAViT learnt from."""
 
 from dataclasses import replace
 from pathlib import Path
