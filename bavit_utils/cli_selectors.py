@@ -12,9 +12,9 @@ from .datasets import fingerprint, load_records
 from .hub import profile_detector
 from .results import provenance, save_rows, short_hash
 from .selector_heads import save_selector
-from .selector_runs import CHOICES, COMPARED, REFERENCE
+from .selector_runs import COMPARED
 from .selector_training import train_selector
-from .token_selectors import Inputs, trained_files
+from .token_selectors import CHOICES, REFERENCE, Inputs, trained_files
 from .yolos import PrunedYolos
 
 

@@ -46,7 +46,7 @@ class ScoringNetwork(nn.Module):
 
 
 class SparseDetrSelector(nn.Module):
-    """Sparse DETR's scoring (its section 3.2, Eq. 4 of Roh et al. 2022): which tokens the detection tokens look at.
+    """Sparse DETR's scoring (Roh et al. 2022, section 3.3): which tokens the detection tokens look at.
 
     Changed for YOLOS: it has no decoder, so the cross-attention map is that of the detection tokens in every block, and
     tokens are cut before the first layer, not between CNN and encoder.
@@ -69,7 +69,7 @@ class SparseDetrSelector(nn.Module):
 
 
 class FocusDetrSelector(nn.Module):
-    """Focus DETR's foreground token selector (section 3.2 of Zheng et al. 2023), with top-down score modulation.
+    """Focus DETR's foreground token selector (Zheng et al. 2023, section 3.2), with top-down score modulation.
 
     S_(l-1) = MLP(f_(l-1) (1 + UP(alpha_l S_l))), one network for all scales. Changed for YOLOS: f are its patch
     embeddings, averaged over 1, 2 and 4 patches each way in place of a CNN's pyramid; as only the finest are computed
@@ -166,7 +166,7 @@ def _watched(seen: list[Tensor], count: int, query: Tensor, key: Tensor, value: 
 
 
 def save_selector(selector: nn.Module, name: str, path: str | Path, metadata: dict | None = None) -> Path:
-    """Saves a selector of `SELECTORS` as one safetensors file, in half precision; `metadata` (JSON values) goes along."""
+    """Saves a selector as one safetensors file, in half precision; `metadata` (JSON values) goes along."""
     return save_weights(path, selector.state_dict(), {**(metadata or {}), "model": name})
 
 

@@ -1,4 +1,4 @@
-"""The points of the comparison of selectors: each a choice of tokens, what it leaves, what it costs, and how it runs."""
+"""The points of the comparison of selectors: each a choice of tokens, what it leaves and costs, and how it runs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,40 +13,23 @@ from .config import PATCH_SIZE, Profile
 from .cost import multiply_adds
 from .images import to_batch
 from .merging import MergedYolos, merge_schedule, merged_multiply_adds, schedule_for
-from .pruning import detector_keep, threshold_for_sparsity
-from .results import PAPER
-from .token_selectors import FREE_SCORERS, PIXEL_SCORERS, TRUTH, Inputs, PixelScorer, ranks, scores, trained_files
+from .pruning import detector_keep, resize_grid, threshold_for_sparsity
+from .token_selectors import (
+    CHOICES,
+    FREE_SCORERS,
+    PIXEL_SCORERS,
+    REFERENCE,
+    TRUTH,
+    Choice,
+    Inputs,
+    PixelScorer,
+    ranks,
+    scores,
+    trained_files,
+)
 
 SPARSITIES = (0.7, 0.6, 0.46, 0.35, 0.29, 0.1, 0.05)
-REFERENCE = "bavit-small"  # whom all others are compared with
 RANDOM_SEEDS = (0, 1, 2, 3, 4)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A scorer and how its scores are cut: by one threshold for all pictures, or at equal shares of each."""
-
-    scorer: str
-    per_picture: bool = False
-    fill_steps: int = 0
-
-
-CHOICES = {
-    REFERENCE: Choice("bavit-small"),
-    "bavit-small-fill": Choice("bavit-small", fill_steps=PAPER.fill_steps),
-    "bavit-small-topk": Choice("bavit-small", per_picture=True),
-    "bavit-large": Choice("bavit-large"),
-    "bavit-large-fill": Choice("bavit-large", fill_steps=PAPER.fill_steps),
-    "sparse-detr": Choice("sparse-detr", per_picture=True),
-    "sparse-detr-map": Choice("sparse-detr-map", per_picture=True),
-    "focus-detr": Choice("focus-detr", per_picture=True),
-    "contrast": Choice("contrast", per_picture=True),
-    "centre": Choice("centre", per_picture=True),
-    "random": Choice("random"),
-    "oracle-mask": Choice("oracle-mask"),
-    "oracle-box": Choice("oracle-box"),
-    "oracle-near": Choice("oracle-near"),
-}
 
 
 @dataclass(frozen=True)
@@ -55,8 +38,8 @@ class Run:
 
     `budget` is the sparsity at which BAViT-small is its counterpart, None where there is none: of a choice by scores
     its own, of a method the one that costs BAViT-small as many multiply-adds. `cost` gives the multiply-adds of a
-    picture at the sizes of a profile, its own or another with the same shares kept; `work` runs it on one typical
-    picture; the selector is included in both. `keep` is boolean [N, rows, cols], None where no token is pruned.
+    picture at the sizes of a profile, its own or another with the same shares kept; `work(inputs)` makes ready what
+    runs it on one typical picture with the networks of these inputs; the selector is included in both. `keep` is boolean [N, rows, cols], None where no token is pruned.
     """
 
     selector: str
@@ -64,7 +47,7 @@ class Run:
     cost: Callable[[Profile], float]
     model: nn.Module
     file: str
-    work: Callable[[], object]
+    work: Callable[[Inputs], Callable[[], object]]
     keep: Tensor | None = None
     options: dict = field(default_factory=dict)
     seed: int = 0
@@ -105,10 +88,9 @@ class Chooser:
         """The threshold at which so large a share of the patches goes, on average over the pictures."""
         return threshold_for_sparsity(self.maps, sparsity, self.inputs.profile.detector_grid, self.choice.fill_steps)
 
-    def keep(self, threshold: float, maps: Tensor | None = None) -> Tensor:
-        """Keep masks of all pictures, boolean [N, rows, cols], or of other `maps`."""
-        maps = self.maps if maps is None else maps
-        return detector_keep(maps, threshold, self.inputs.profile.detector_grid, self.choice.fill_steps)
+    def keep(self, threshold: float) -> Tensor:
+        """Keep masks of all pictures, boolean [N, rows, cols]."""
+        return detector_keep(self.maps, threshold, self.inputs.profile.detector_grid, self.choice.fill_steps)
 
     def cost(self, keep: Tensor, layers: int, profile: Profile) -> float:
         """Mean multiply-adds of a picture at a profile's sizes, its detector cut after as large a share of its layers.
@@ -119,21 +101,29 @@ class Chooser:
         after = layers * profile.detector_depth // self.inputs.profile.detector_depth
         return (self.scorer.multiply_adds(profile) if self.scorer else 0) + multiply_adds(kept, profile, None, after)
 
-    def work(self, threshold: float, keep: Tensor, after_layers: int = 0) -> Callable[[], object]:
-        """Scores, cut and detector on the picture whose number of kept patches is nearest to the mean."""
+    def work(self, threshold: float, keep: Tensor, layers: int, inputs: Inputs) -> Callable[[], object]:
+        """Scores, cut and detector on the picture whose number of kept patches is nearest to the mean.
+
+        With the networks of `inputs`, at their sizes, and the detector cut after as large a share of its layers.
+        """
         counts = keep.flatten(1).sum(dim=1).double()
-        typical = (counts - counts.mean()).abs().argmin()
-        image, mask, inputs = self.inputs.images[typical], keep[typical][None], self.inputs
-        large = _pixels(inputs, image, inputs.profile.detector_img_size)
-        looks = self.scorer if self.choice.scorer not in TRUTH else None
-        small = to_batch([image], looks.img_size, looks.normalise) if looks else None
+        typical, profile = (counts - counts.mean()).abs().argmin(), inputs.profile
+        image, mask = self.inputs.images[typical], resize_grid(keep[typical][None], profile.detector_grid)
+        after = layers * profile.detector_depth // self.inputs.profile.detector_depth
+        large, small, looks = _pixels(inputs, image, profile.detector_img_size), None, None
+        if self.scorer and self.choice.scorer not in TRUTH:
+            looks = (
+                self.scorer if inputs is self.inputs else PIXEL_SCORERS[self.choice.scorer](self.choice.scorer, inputs)
+            )
+            small = to_batch([image], looks.img_size, looks.normalise)
 
         @torch.inference_mode()
         def work() -> None:
             if looks:
                 scores = looks.score(small)
-                self.keep(threshold, ranks(scores) if self.choice.per_picture else scores)
-            inputs.detector(large, mask, after_layers=after_layers)
+                scores = ranks(scores) if self.choice.per_picture else scores
+                detector_keep(scores, threshold, profile.detector_grid, self.choice.fill_steps)
+            inputs.detector(large, mask, after_layers=after)
 
         return work
 
@@ -148,8 +138,7 @@ def _pixels(inputs: Inputs, image: np.ndarray, side: int) -> Tensor:
 
 def dense_run(inputs: Inputs) -> Run:
     """The detector with every token, and nothing in front of it."""
-    pixels = _pixels(inputs, inputs.images[0], inputs.profile.detector_img_size)
-    work = torch.inference_mode()(partial(inputs.detector, pixels))
+    work = partial(_resized_work, inputs.images[0], 8)
     return Run("dense", None, partial(_resized_cost, 8), inputs.detector, "dense", work)
 
 
@@ -159,7 +148,7 @@ def chosen_runs(name: str, inputs: Inputs, sparsities: Sequence[float] = SPARSIT
     for sparsity in sparsities:
         threshold = chooser.threshold(sparsity)
         keep = chooser.keep(threshold)
-        work = chooser.work(threshold, keep)
+        work = partial(chooser.work, threshold, keep, 0)
         file, cost = f"sparsity-{sparsity}-seed-{inputs.seed}", partial(chooser.cost, keep, 0)
         yield Run(name, sparsity, cost, inputs.detector, file, work, keep, seed=inputs.seed, files=chooser.files)
 
@@ -186,34 +175,43 @@ def later_runs(layers: int, inputs: Inputs, budgets: dict[float, float]) -> Iter
         threshold, keep, cost = cut(high)
         if cost(inputs.profile) > 1.01 * wanted:
             continue
-        file, work = f"budget-{sparsity}", chooser.work(threshold, keep, layers)
+        file, work = f"budget-{sparsity}", partial(chooser.work, threshold, keep, layers)
         options = {"after_layers": layers}
         yield Run(f"layer-{layers}", sparsity, cost, inputs.detector, file, work, keep, options, files=chooser.files)
 
 
 def merged_runs(inputs: Inputs, budgets: dict[float, float]) -> Iterator[Run]:
     """ToMe's merging inside the blocks, at as many multiply-adds; see `later_runs` for `budgets`."""
-    pixels = _pixels(inputs, inputs.images[0], inputs.profile.detector_img_size)
     for sparsity, wanted in budgets.items():
         counts = schedule_for(wanted, inputs.profile)
-        cost = partial(_merged_cost, sum(counts) / _patches(inputs.profile))
+        share = sum(counts) / _patches(inputs.profile)
+        cost = partial(_merged_cost, share)
         if abs(cost(inputs.profile) / wanted - 1) > 0.01:  # cheaper than merging half of the patches in each block
             continue
         model = MergedYolos(inputs.detector, counts).eval()
-        work = torch.inference_mode()(partial(model, pixels))
+        work = partial(_merged_work, inputs.images[0], share)
         yield Run("tome", sparsity, cost, model, f"budget-{sparsity}", work)
 
 
-def _merged_cost(share: float, profile: Profile) -> float:
+def _merged_counts(share: float, profile: Profile) -> list[int]:
     patches = _patches(profile)
-    return merged_multiply_adds(merge_schedule(round(share * patches), profile.detector_depth, patches), profile)
+    return merge_schedule(round(share * patches), profile.detector_depth, patches)
+
+
+def _merged_cost(share: float, profile: Profile) -> float:
+    return merged_multiply_adds(_merged_counts(share, profile), profile)
+
+
+def _merged_work(image: np.ndarray, share: float, inputs: Inputs) -> Callable[[], object]:
+    model = MergedYolos(inputs.detector, _merged_counts(share, inputs.profile)).eval()
+    return torch.inference_mode()(partial(model, _pixels(inputs, image, inputs.profile.detector_img_size)))
 
 
 def resized_runs(inputs: Inputs) -> Iterator[Run]:
     """The dense detector on smaller pictures, and no second network: 7, 6 and 5 eighths of its side."""
     for eighths in (7, 6, 5):
         side = PATCH_SIZE * _rows(eighths, inputs.profile)
-        work = torch.inference_mode()(partial(inputs.detector, _pixels(inputs, inputs.images[0], side)))
+        work = partial(_resized_work, inputs.images[0], eighths)
         options = {"square_side": side}
         cost = partial(_resized_cost, eighths)
         yield Run(f"resolution-{side}", None, cost, inputs.detector, "dense", work, options=options)
@@ -226,6 +224,11 @@ def _rows(eighths: int, profile: Profile) -> int:
 def _resized_cost(eighths: int, profile: Profile) -> float:
     patches = _rows(eighths, profile) ** 2
     return multiply_adds(patches, profile, None, patches=patches)
+
+
+def _resized_work(image: np.ndarray, eighths: int, inputs: Inputs) -> Callable[[], object]:
+    pixels = _pixels(inputs, image, PATCH_SIZE * _rows(eighths, inputs.profile))
+    return torch.inference_mode()(partial(inputs.detector, pixels))
 
 
 # Ways without a score before the detector; each maps (inputs, budgets) to runs.

@@ -68,6 +68,7 @@ def _line(name: str, part: pd.DataFrame) -> dict:
         if free
         else _signed(part, "delta_at_paper_share", "at_paper_share_low", "at_paper_share_high"),
         "time, ms": "–" if free else f"{mean['latency_ms_b1']:.1f}",
+        "time there, ms": "–" if free or pd.isna(mean["paper_latency_ms_b1"]) else f"{mean['paper_latency_ms_b1']:.0f}",
     }
 
 

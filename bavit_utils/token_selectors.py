@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
-from torch import Tensor
+from torch import Tensor, nn
 
 from .annotations import labels_for
-from .bavit import foreground_probability, load_bavit
+from .bavit import create_bavit, foreground_probability, load_bavit
 from .config import DEPTHS, PATCH_SIZE, Profile
 from .cost import bavit_multiply_adds
 from .datasets import Record
 from .images import to_batch
-from .results import short_hash
+from .results import PAPER, short_hash
 from .selector_heads import SELECTORS, attention_map, head_multiply_adds, head_scores, load_selector
 from .yolos import PrunedYolos
 
@@ -25,7 +25,10 @@ _PATCH_VALUES = 3 * PATCH_SIZE**2
 
 @dataclass(frozen=True)
 class Inputs:
-    """What there is to choose by: pictures, what is known of them, and the detector (with its file) to choose for."""
+    """What there is to choose by: pictures, what is known of them, and the detector (with its file) to choose for.
+
+    Without a `checkpoint` all networks have random weights, for time doesn't depend on them.
+    """
 
     profile: Profile
     records: Sequence[Record]
@@ -52,8 +55,9 @@ class PixelScorer:
 
 def bavit_scorer(name: str, inputs: Inputs) -> PixelScorer:
     """BAViT's foreground probability (section 3.2), at BAViT's own resolution."""
-    path = inputs.profile.checkpoint(name)
-    bavit = load_bavit(path)
+    profile = inputs.profile
+    trained = inputs.checkpoint is not None
+    bavit = load_bavit(profile.checkpoint(name)) if trained else _random_bavit(DEPTHS[name], profile.bavit_img_size)
 
     def cost(profile: Profile) -> float:
         return bavit_multiply_adds(DEPTHS[name], int(np.prod(profile.bavit_grid)))
@@ -61,10 +65,16 @@ def bavit_scorer(name: str, inputs: Inputs) -> PixelScorer:
     return PixelScorer(partial(foreground_probability, bavit), bavit.patch_embed.img_size[0], "bavit", cost)
 
 
+def _random_bavit(depth: int, img_size: int) -> nn.Module:
+    return create_bavit(depth, img_size, pretrained=False).eval()
+
+
 def head_scorer(name: str, inputs: Inputs) -> PixelScorer:
     """Sparse DETR's or Focus DETR's trained scoring of the detector's patch embeddings."""
-    path = inputs.profile.checkpoint(name)
-    selector = load_selector(name, path, short_hash(inputs.checkpoint))
+    if inputs.checkpoint is None:
+        selector = SELECTORS[name]().eval()
+    else:
+        selector = load_selector(name, inputs.profile.checkpoint(name), short_hash(inputs.checkpoint))
 
     def cost(profile: Profile) -> float:
         return head_multiply_adds(name, int(np.prod(profile.detector_grid)), _PATCH_VALUES)
@@ -165,3 +175,33 @@ def ranks(maps: Tensor) -> Tensor:
     flat = maps.flatten(1)
     order = flat.argsort(dim=1, stable=True).argsort(dim=1)
     return ((order + 1) / flat.shape[1]).view_as(maps)
+
+
+REFERENCE = "bavit-small"  # whom all others are compared with
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A scorer and how its scores are cut: by one threshold for all pictures, or at equal shares of each."""
+
+    scorer: str
+    per_picture: bool = False
+    fill_steps: int = 0
+
+
+CHOICES = {
+    REFERENCE: Choice("bavit-small"),
+    "bavit-small-fill": Choice("bavit-small", fill_steps=PAPER.fill_steps),
+    "bavit-small-topk": Choice("bavit-small", per_picture=True),
+    "bavit-large": Choice("bavit-large"),
+    "bavit-large-fill": Choice("bavit-large", fill_steps=PAPER.fill_steps),
+    "sparse-detr": Choice("sparse-detr", per_picture=True),
+    "sparse-detr-map": Choice("sparse-detr-map", per_picture=True),
+    "focus-detr": Choice("focus-detr", per_picture=True),
+    "contrast": Choice("contrast", per_picture=True),
+    "centre": Choice("centre", per_picture=True),
+    "random": Choice("random"),
+    "oracle-mask": Choice("oracle-mask"),
+    "oracle-box": Choice("oracle-box"),
+    "oracle-near": Choice("oracle-near"),
+}

@@ -1,5 +1,7 @@
 """The comparison of selectors: its points, their costs, the pairing with BAViT, and going on after an interruption."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,8 +14,8 @@ from bavit_utils.hub import profile_detector
 from bavit_utils.metrics import DetectionEvaluation, paired_difference
 from bavit_utils.pruning import sparsity
 from bavit_utils.selector_comparison import ReferenceCurve, compare
-from bavit_utils.selector_runs import CHOICES, COMPARED, Chooser, chosen_runs, dense_run, later_runs, runs
-from bavit_utils.token_selectors import Inputs
+from bavit_utils.selector_runs import COMPARED, Chooser, chosen_runs, dense_run, later_runs, runs
+from bavit_utils.token_selectors import CHOICES, Inputs
 from bavit_utils.yolos import PrunedYolos, predict
 
 SAMPLE, COCO = get_profile("sample"), get_profile("coco")
@@ -42,7 +44,7 @@ def test_every_selector_meets_its_budgets(inputs, budgets, name):
             assert run.cost(SAMPLE) == pytest.approx(budgets[run.budget], rel=0.02)
         else:
             assert run.cost(SAMPLE) < dense_run(inputs).cost(SAMPLE)
-        run.work()
+        run.work(inputs)()
     per_picture = name in CHOICES and CHOICES[name].per_picture
     if per_picture:
         shares = sparsity(seen[0].keep)
@@ -88,13 +90,38 @@ def test_rows_pair_with_bavit_at_equal_sparsity_and_at_equal_cost(inputs, tmp_pa
     assert merged["sparsity"] is None and merged["delta_at_gmacs"] == pytest.approx(merged["delta_to_bavit"], abs=0.02)
     assert found["resolution-224", None]["delta_to_bavit"] is None and found["dense", None]["delta_AP"] == 0
     assert all(row["latency_ms_b1"] > 0 and row["n_images"] == 6 for row in rows)
+    there = {key for key, row in found.items() if row["paper_latency_ms_b1"]}
+    assert there == {("dense", None), *((f"resolution-{side}", None) for side in (224, 192, 160))}
 
     def never(*args, **kwargs):
         raise AssertionError("detected again")
 
     monkeypatch.setattr(sweep, "predict", never)  # all is there already
     again = compare(inputs, names, tmp_path, sparsities=(0.46, 0.2), repeats=1)
-    assert [{**row, "latency_ms_b1": 0} for row in again] == [{**row, "latency_ms_b1": 0} for row in rows]
+    times = {"latency_ms_b1": 0, "paper_latency_ms_b1": 0}
+    assert [row | times for row in again] == [row | times for row in rows]
+
+
+def test_time_at_the_papers_sizes_is_of_their_networks(inputs):
+    """BAViT at 384 px and the detector at 512 px, with the same share of tokens and after the same share of layers."""
+    seen = []
+
+    class Watched(PrunedYolos):
+        def forward(self, pixel_values, keep=None, labels=None, after_layers=0):
+            seen.append((pixel_values.shape[-1], keep, after_layers))
+            return super().forward(pixel_values, keep, labels, after_layers)
+
+    there = module._paper_inputs()
+    there = replace(there, detector=Watched(there.detector.detector).eval())
+    run = next(chosen_runs("bavit-small", inputs, (0.35,)))
+    run.work(there)()
+    (side, keep, after), mean = seen.pop(), run.keep.double().mean().item()
+    assert (side, after) == (512, 0) and keep.shape == (1, 32, 32)
+    assert keep.double().mean().item() == pytest.approx(mean, abs=0.06)
+    next(later_runs(2, inputs, {0.35: run.cost(SAMPLE)})).work(there)()
+    assert seen.pop()[::2] == (512, 4)
+    next(runs("resolution", inputs, {})).work(there)()
+    assert seen.pop()[0] == 448
 
 
 def test_an_interrupted_comparison_goes_on(inputs, tmp_path, monkeypatch):
