@@ -1,4 +1,4 @@
-"""The verbs of `bavit` about who chooses the tokens: training the other papers' scoring, and the comparison (Fig. 1)."""
+"""The verbs of `bavit` about who chooses the tokens: training the other papers' scoring, and comparing (Fig. 1)."""
 
 import argparse
 
@@ -19,7 +19,7 @@ from .yolos import PrunedYolos
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train Sparse DETR's or Focus DETR's scoring for the profile's detector; --store keeps checkpoint and curve."""
+    """Train Sparse DETR's or Focus DETR's scoring of patches for the profile's detector."""
     profile = get_profile(args.profile)
     stops = {"limit": args.limit, "max_steps": args.max_steps}
     selector, folder, made_for = train_selector(profile, args.name, args.seed, **stops)
@@ -36,7 +36,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def compare(args: argparse.Namespace) -> None:
-    """Compare who chooses the tokens, on one detector at equal budgets; goes on where it was stopped (Fig. 1)."""
+    """Compare all who may choose the tokens, on one detector at equal budgets (Fig. 1)."""
     profile = get_profile(args.profile)
     records = load_records(*profile.detector_eval, args.limit)
     detector, checkpoint = profile_detector(profile)
@@ -44,9 +44,11 @@ def compare(args: argparse.Namespace) -> None:
     names, files = [], [checkpoint]
     for name in dict.fromkeys((REFERENCE, *(args.selectors or COMPARED))):
         needed = trained_files(CHOICES[name].scorer if name in CHOICES else REFERENCE, profile)
-        missing = [path.name for path in needed if not path.exists()]
+        missing = [f"{path.name} is missing" for path in needed if not path.exists()]
+        if name == "oracle-mask" and profile.pruner_rule == "box":
+            missing.append("these pictures have boxes alone")
         if missing and not args.selectors and name != REFERENCE:
-            print(f"{name}: not run here, as {missing[0]} is missing")
+            print(f"{name}: not run here, as {missing[0]}")
             continue
         names, files = [*names, name], [*files, *needed]
     marks = fingerprint(records)

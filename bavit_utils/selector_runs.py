@@ -39,7 +39,8 @@ class Run:
     `budget` is the sparsity at which BAViT-small is its counterpart, None where there is none: of a choice by scores
     its own, of a method the one that costs BAViT-small as many multiply-adds. `cost` gives the multiply-adds of a
     picture at the sizes of a profile, its own or another with the same shares kept; `work(inputs)` makes ready what
-    runs it on one typical picture with the networks of these inputs; the selector is included in both. `keep` is boolean [N, rows, cols], None where no token is pruned.
+    runs it on one typical picture with the networks of these inputs; the selector is included in both. `keep` is
+    boolean [N, rows, cols], None where no token is pruned.
     """
 
     selector: str
