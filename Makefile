@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := uv==0.13.8
 
-.PHONY: help setup reproduce test test-slow notebooks lab clean
+.PHONY: help setup reproduce figures test test-slow notebooks lab clean
 
 help:
-	@echo "make reproduce [PROFILE=sample|voc|coco]  run every notebook; figures and tables go to figures/<profile>/"
+	@echo "make reproduce [PROFILE=sample|voc|coco|voc-half|own]  run every notebook; figures and tables go to figures/<profile>/"
+	@echo "make figures [PROFILE=...]                draw all figures and tables from stored results, without the notebooks"
 	@echo "make test                                 unit tests, and nbval on all notebooks"
 	@echo "make test-slow                            what is too long for make test"
 	@echo "make notebooks                            run all notebooks and keep their outputs"
@@ -28,12 +29,15 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 reproduce: setup
 	$(BIN)/bavit notebooks --profile $(PROFILE)
 
+figures: setup
+	$(BIN)/bavit figures --profile $(PROFILE)
+
 test: setup
 	$(BIN)/python -m pytest -q -m "not slow" tests
 	TQDM_DISABLE=1 BAVIT_PROFILE=sample BAVIT_FIGURES_DIR=$$(mktemp -d) $(BIN)/python -m pytest -q --nbval --nbval-cell-timeout=300 notebooks
 
 test-slow: setup
-	$(BIN)/python -m pytest -q -m slow tests
+	$(BIN)/python -m pytest -q -rs -m slow tests
 
 notebooks: setup
 	$(BIN)/bavit notebooks --profile sample --refresh

@@ -1,10 +1,12 @@
 """`bavit <verb>`: the long runs that don't belong in a notebook, and what the make targets call."""
 
 import argparse
+import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from . import cli_bavit, cli_selectors, cli_yolos
+from . import cli_bavit, cli_figures, cli_selectors, cli_yolos
 from .ablations import ABLATIONS
 from .config import DEPTHS, EVAL_SPLIT, PROFILE_NAMES, get_profile
 from .download import SOURCES, fetch
@@ -17,19 +19,19 @@ from .selector_runs import COMPARED
 
 
 def sample_world(args: argparse.Namespace) -> None:
-    """Draw the sample world's training pictures into the cache, and the bundled ones where they are missing."""
+    """Draw the sample world's training pictures from their seeds."""
     for path in (ensure_val_split(), ensure_train_split(args.limit)):
         print(path.relative_to(path.parents[2]))
 
 
 def download(args: argparse.Namespace) -> None:
-    """Fetch data sets and weights into BAVIT_DATA_DIR (or data/); goes on where it was stopped."""
+    """Fetch data sets and weights into BAVIT_DATA_DIR (or data/)."""
     for name in args.names:
         print(fetch(name))
 
 
 def pack(args: argparse.Namespace) -> None:
-    """Pack what the profile's detector is trained and tested on into tars, to be carried to another machine.
+    """Pack VOC, as the profile's detector reads it, into tars for another machine.
 
     There: for part in FOLDER/*.tar; do tar -xf $part -C data; done; then BAVIT_DATA_DIR=data bavit train-yolos ...
     """
@@ -40,92 +42,180 @@ def pack(args: argparse.Namespace) -> None:
 
 
 def notebooks(args: argparse.Namespace) -> None:
-    """Run every notebook top to bottom; --refresh writes their outputs back."""
+    """Run every notebook top to bottom, and set our numbers beside the paper's.
+
+    Figures and tables go to figures/<profile>/; --refresh writes the outputs back into the notebooks.
+    """
     profile = get_profile(args.profile)
-    run_notebooks(profile, refresh=args.refresh)
+    try:
+        run_notebooks(profile, refresh=args.refresh)
+    except RuntimeError as error:  # what it says is the cell's own error, and where
+        raise ValueError(error) from error
     print(paper_beside_ours(profile).to_string(index=False))
     print(f"\nfigures and tables are in figures/{profile.name}/")
 
 
 def readme(args: argparse.Namespace) -> None:
-    """Write the paper-beside-ours table into README.md, and the model cards into data/checkpoints/README.md."""
+    """Write README.md's table of results and the checkpoints' cards anew."""
     update_readme()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="bavit", description="The long runs of the BAViT reproduction. Results are kept only with --store."
-    )
-    verbs = parser.add_subparsers(required=True, metavar="verb")
+def _positive(text: str) -> int:
+    """A whole number above 0, as argparse's `type`."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
-    def verb(name: str, run, *options: str) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=run.__doc__.splitlines()[0], description=run.__doc__)
+
+_HEAD = """The long runs of the BAViT reproduction. Each goes on where it was stopped, and what comes out is
+kept in data/checkpoints and data/results only with --store. `bavit <verb> --help` has examples.
+
+Profiles: sample, drawn scenes at half scale; voc and coco at the paper's sizes; voc-half, VOC at half
+scale; own, your own pictures in BAVIT_DATA_DIR. Which one: --profile, or BAVIT_PROFILE, or sample.
+"""
+_PROFILE = f"{', '.join(PROFILE_NAMES[:-1])} or {PROFILE_NAMES[-1]}; default: BAVIT_PROFILE, or sample"
+_OPTIONS = {
+    "profile": {"choices": PROFILE_NAMES, "metavar": "NAME", "help": _PROFILE},
+    "seed": {"type": int, "default": 0, "metavar": "N", "help": "default: 0"},
+    "limit": {"type": _positive, "metavar": "N", "help": "use only the first N pictures of each list"},
+    "max-steps": {"type": _positive, "metavar": "N", "help": "stop after N steps, with the state saved"},
+    "max-minutes": {"type": float, "metavar": "N", "help": "stop after N minutes of training, with the state saved"},
+    "epochs": {"type": _positive, "metavar": "N", "help": "of the whole schedule; default: the profile's"},
+    "dataset": {"choices": tuple(EVAL_SPLIT), "help": "default: the profile's"},
+    "rule": {"choices": ("mask", "box"), "help": "what the labels come from; default: the profile's"},
+    "store": {"action": "store_true", "help": "keep what comes out in data/checkpoints and data/results"},
+}
+_STOPS = ("limit", "max-steps")
+
+
+class _Verbs:
+    """The verbs in groups, in the order of use, as `bavit --help` lists them."""
+
+    def __init__(self):
+        layout = argparse.RawDescriptionHelpFormatter
+        self.parser = argparse.ArgumentParser("bavit", "bavit <verb> [options]", formatter_class=layout, add_help=False)
+        self.parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+        self.parser.description = _HEAD
+        self._verbs = self.parser.add_subparsers(required=True, metavar="verb", help=argparse.SUPPRESS)
+
+    def group(self, title: str) -> None:
+        """What is added from here on is listed under this title."""
+        self.parser.description += f"\n{title}\n"
+
+    def add(self, name: str, run: Callable, *options: str, words="", example: str = "") -> argparse.ArgumentParser:
+        """A verb with some of `_OPTIONS`, and `words` before them; its help is the docstring of `run`, and examples.
+
+        These are separated by semicolons.
+        """
+        self.parser.description += f"  {name:<16}{run.__doc__.splitlines()[0]}\n"
+        lines = "".join(f"\n  bavit {name} {line.strip()}".rstrip() for line in example.split(";"))
+        sub = self._verbs.add_parser(
+            name,
+            usage=f"bavit {name} {words}[options]",
+            description=inspect.cleandoc(run.__doc__),
+            epilog=f"for example:{lines}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         sub.set_defaults(run=run)
-        shared = {
-            "profile": dict(choices=PROFILE_NAMES, help="default: BAVIT_PROFILE, or sample"),
-            "seed": dict(type=int, default=0, help="default: 0"),
-            "limit": dict(type=int, help="use only the first LIMIT pictures"),
-            "max-steps": dict(type=int, help="stop after so many steps, with the state saved"),
-            "max-minutes": dict(type=float, help="stop after so many minutes of training, with the state saved"),
-            "store": dict(action="store_true", help="write what came out into data/checkpoints and data/results"),
-        }
         for option in options:
-            sub.add_argument(f"--{option}", **shared[option])
+            sub.add_argument(f"--{option}", **_OPTIONS[option])
         return sub
 
-    verb("sample-world", sample_world, "limit")
-    train = verb("train-bavit", cli_bavit.train, "profile", "seed", "limit", "max-steps", "store")
-    train.add_argument("--model", choices=tuple(DEPTHS), default="bavit-small", help="default: bavit-small")
-    train.add_argument("--dataset", choices=tuple(EVAL_SPLIT), help="default: the profile's")
-    train.add_argument("--rule", choices=("mask", "box"), help="label rule; default: the profile's")
-    train.add_argument("--recipe", choices=("best", "paper"), default="best", help="default: best")
-    verb("download", download).add_argument(
-        "names", nargs="+", choices=tuple(SOURCES), metavar="NAME", help=", ".join(SOURCES)
+
+def _parser() -> argparse.ArgumentParser:
+    verbs = _Verbs()
+    verbs.group("Pictures and weights")
+    verbs.add("sample-world", sample_world, "limit")
+    verbs.add("download", download, words="NAME ... ", example="voc2007 vit-tiny").add_argument(
+        "names", nargs="+", choices=tuple(SOURCES), metavar="NAME", help="any of " + ", ".join(SOURCES)
     )
-    packed = verb("pack-pictures", pack, "profile", "limit")
+    packed = verbs.add(
+        "pack-pictures", pack, "profile", "limit", words="--folder FOLDER ", example="--profile voc --folder pack"
+    )
     packed.add_argument("--folder", type=Path, required=True, help="where the tars go; new or empty")
-    packed.add_argument("--img-size", type=int, help="longest side in pixels; default: the detector's")
-    packed.add_argument("--part-mb", type=float, default=PART_MB, help=f"largest tar in MB; default: {PART_MB}")
-    ablate = verb("ablate", cli_bavit.ablate, "profile", "seed", "limit", "store")
-    ablate.add_argument("what", nargs="+", choices=tuple(ABLATIONS), help="what is varied")
-    train = verb("train-yolos", cli_yolos.train, "profile", "seed", "limit", "max-steps", "max-minutes", "store")
-    train.add_argument("--start", type=Path, help="go on from this checkpoint, yolos-sample's, say")
-    train.add_argument("--epochs", type=int, help="of the whole schedule; default: the profile's")
-    tune = verb("finetune", cli_yolos.tune, "profile", "seed", "limit", "max-steps", "max-minutes", "store")
-    tune.add_argument("--sparsity", type=float, default=0.35, help="0 is the control; default: 0.35, the paper's")
-    tune.add_argument("--epochs", type=int, help="default: the profile's; the paper has 30")
-    scoring = verb("train-selector", cli_selectors.train, "profile", "seed", "limit", "max-steps", "store")
-    scoring.add_argument("name", choices=tuple(SELECTORS), help="whose scoring")
-    swept = verb("sweep", cli_yolos.fill_table2, "profile", "seed", "limit", "store")
+    packed.add_argument(
+        "--img-size", type=_positive, metavar="N", help="longest side in pixels; default: the detector's"
+    )
+    packed.add_argument(
+        "--part-mb", type=float, default=PART_MB, metavar="N", help=f"largest tar in MB; default: {PART_MB}"
+    )
+    verbs.group("Training")
+    _add_trainings(verbs)
+    verbs.group("Measuring")
+    _add_measurements(verbs)
+    verbs.group("Showing")
+    verbs.add("notebooks", notebooks, "profile", example="--profile sample --refresh").add_argument(
+        "--refresh", action="store_true", help="keep the outputs in the notebooks"
+    )
+    verbs.add("figures", cli_figures.draw, "profile", example="--profile sample")
+    verbs.add("readme", readme)
+    return verbs.parser
+
+
+def _add_trainings(verbs: _Verbs) -> None:
+    example = "--profile sample --store; --profile voc --dataset voc2007 --rule box --store"
+    options = "profile", "dataset", "rule", "seed", *_STOPS, "store"
+    bavit = verbs.add("train-bavit", cli_bavit.train, *options, example=example)
+    bavit.add_argument("--model", choices=tuple(DEPTHS), default="bavit-small", help="default: bavit-small")
+    bavit.add_argument("--recipe", choices=("best", "paper"), default="best", help="default: best")
+    options = "profile", "epochs", "seed", *_STOPS, "max-minutes", "store"
+    start = "--profile voc-half --start data/checkpoints/yolos-sample.safetensors --store"
+    yolos = verbs.add("train-yolos", cli_yolos.train, *options, example=start)
+    yolos.add_argument("--start", type=Path, metavar="FILE", help="go on from another detector's checkpoint")
+    example = "--profile sample --store; --profile sample --sparsity 0 --store"
+    tune = verbs.add("finetune", cli_yolos.tune, *options, example=example)
+    tune.add_argument(
+        "--sparsity", type=float, default=0.35, metavar="SHARE", help="0 is the control; default: 0.35, the paper's"
+    )
+    options = "profile", "seed", *_STOPS, "store"
+    scoring = verbs.add(
+        "train-selector",
+        cli_selectors.train,
+        *options,
+        words="WHOSE ",
+        example=f"{next(iter(SELECTORS))} --profile sample --store",
+    )
+    scoring.add_argument("name", choices=tuple(SELECTORS), metavar="WHOSE", help=" or ".join(SELECTORS))
+
+
+def _add_measurements(verbs: _Verbs) -> None:
+    common = "profile", "limit", "store"
+    ablate = verbs.add(
+        "ablate", cli_bavit.ablate, *common, "seed", words="WHAT ... ", example="depth init --profile voc --store"
+    )
+    ablate.add_argument(
+        "what", nargs="+", choices=tuple(ABLATIONS), metavar="WHAT", help="any of " + ", ".join(ABLATIONS)
+    )
+    for name, run in (("calibrate", cli_bavit.calibrate), ("postprocess", cli_bavit.postprocess)):
+        verbs.add(name, run, *common, "dataset", "rule", example="--profile sample --store")
+    example = "--profile sample --store; --profile sample --detector yolos-f --selectors bavit-small --store"
+    swept = verbs.add("sweep", cli_yolos.fill_table2, *common, "seed", example=example)
     swept.add_argument(
         "--selectors",
         nargs="+",
         choices=cli_yolos.TABLE2_SELECTORS,
-        default=["bavit-small", "random", "oracle-mask"],
-        help="who chooses the tokens; default: bavit-small random oracle-mask",
+        metavar="NAME",
+        help=f"any of {', '.join(cli_yolos.TABLE2_SELECTORS)}; default: bavit-small, random, and the oracle of the "
+        "profile's rule",
     )
-    swept.add_argument(
-        "--detector", choices=("yolos", "yolos-f", "yolos-control"), default="yolos", help="default: yolos"
-    )
+    detectors = "yolos", "yolos-f", "yolos-control"
+    swept.add_argument("--detector", choices=detectors, default="yolos", help="default: yolos")
     swept.add_argument("--keep-aspect", action="store_true", help="shorter side at the detector's size, no warping")
     swept.add_argument("--variants", action="store_true", help="also with the fill, other resizings, partial pruning")
-    compared = verb("compare", cli_selectors.compare, "profile", "limit", "store")
+    compared = verbs.add("compare", cli_selectors.compare, *common, example="--profile sample --store")
     compared.add_argument(
-        "--selectors", nargs="+", choices=COMPARED, help="default: all whose weights there are; bavit-small always"
+        "--selectors",
+        nargs="+",
+        choices=COMPARED,
+        metavar="NAME",
+        help=f"any of {', '.join(COMPARED)}; default: all that can be had; bavit-small is always among them",
     )
-    compared.add_argument("--repeats", type=int, default=15, help="timed rounds; default: 15")
-    for name, run in (("calibrate", cli_bavit.calibrate), ("postprocess", cli_bavit.postprocess)):
-        measured = verb(name, run, "profile", "limit", "store")
-        measured.add_argument("--dataset", choices=tuple(EVAL_SPLIT), help="default: the profile's")
-        measured.add_argument("--rule", choices=("mask", "box"), help="label rule; default: the profile's")
-    bench = verb("bench", cli_yolos.bench, "profile", "store")
-    bench.add_argument("--batch", nargs="+", type=int, default=[1, 8], help="batch sizes; default: 1 8")
-    bench.add_argument("--repeats", type=int, default=20, help="timed rounds; default: 20")
-    verb("notebooks", notebooks, "profile").add_argument(
-        "--refresh", action="store_true", help="keep the outputs in the notebooks"
+    compared.add_argument("--repeats", type=_positive, default=15, metavar="N", help="timed rounds; default: 15")
+    bench = verbs.add("bench", cli_yolos.bench, "profile", "store", example="--profile voc --batch 1 8 --store")
+    bench.add_argument(
+        "--batch", nargs="+", type=_positive, default=[1, 8], metavar="N", help="batch sizes; default: 1 8"
     )
-    verb("readme", readme)
-    return parser
+    bench.add_argument("--repeats", type=_positive, default=20, metavar="N", help="timed rounds; default: 20")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -134,11 +224,18 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args.run(args)
     except (OSError, ValueError, FloatingPointError) as error:
-        print(f"bavit: {error}", file=sys.stderr)
+        print(f"bavit: {_sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _sentence(error: Exception) -> str:
+    """Our own errors say what to do; those of the system only what is wrong."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return f"{error.filename} can't be used ({error.strerror}): see that it can be written there, and call again"
+    return str(error)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,10 @@ from .training import split_records, train_bavit
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train BAViT on a data set's training split; --store keeps accuracy and curve, and seed 0's best checkpoint."""
+    """Train BAViT to tell foreground patches from background (Table 1).
+
+    --store keeps accuracy and curve, and the checkpoint of seed 0 by the best recipe.
+    """
     profile = get_profile(args.profile)
     dataset, rule = args.dataset or profile.bavit_data, args.rule or profile.bavit_rule
     recipe = {"best": profile.bavit_recipe, "paper": PAPER_RECIPE}[args.recipe]
@@ -64,7 +67,7 @@ def _evaluate_bavit(profile: Profile, args, checkpoint: Path, dataset: str, rule
 
 
 def postprocess(args: argparse.Namespace) -> None:
-    """Measure the appendix's neighbour fill, 0 to 5 steps, beside moving the threshold alone."""
+    """Measure the appendix's neighbour fill beside moving the threshold alone."""
     profile, dataset, rule, checkpoint = _chosen(args)
     records = load_records(dataset, EVAL_SPLIT[dataset], args.limit)
     rows = postprocessing_rows(*_maps_and_labels(checkpoint, records, profile, rule))
@@ -79,7 +82,10 @@ def postprocess(args: argparse.Namespace) -> None:
 
 
 def calibrate(args: argparse.Namespace) -> None:
-    """Measure what the probabilities are worth, and choose the threshold that loses at most 2 % of the foreground."""
+    """Measure what BAViT's probabilities are worth, and choose the threshold.
+
+    It is the one that loses at most 2 % of the foreground on pictures that BAViT was not trained on.
+    """
     profile, dataset, rule, checkpoint = _chosen(args)
     # The end of the training list, which BAViT isn't trained on, decides; the held-out list is only measured.
     dev = split_records(load_records(dataset, "train"))[1][: args.limit]
@@ -110,7 +116,7 @@ def _maps_and_labels(checkpoint: Path, records, profile: Profile, rule: str) -> 
 
 
 def ablate(args: argparse.Namespace) -> None:
-    """Train BAViT at half scale with one thing varied: what decides the accuracy; goes on where it was stopped."""
+    """Train BAViT at half scale with one thing varied: what decides its accuracy."""
     profile = get_profile(args.profile)
     dataset, split = profile.bavit_data, EVAL_SPLIT[profile.bavit_data]
     train, dev = split_records(load_records(dataset, "train", args.limit))
@@ -123,7 +129,7 @@ def ablate(args: argparse.Namespace) -> None:
         )
         rows = []
         for variant in ABLATIONS[what]:
-            folder = RUNS / f"ablation-{dataset}-{variant.name}-seed{args.seed}"
+            folder = RUNS / f"ablation-{dataset}{profile.suffix}-{variant.name}-seed{args.seed}"
             rows.append(
                 {"what": what, "dataset": dataset} | run_variant(variant, train, dev, measured, folder, args.seed)
             )

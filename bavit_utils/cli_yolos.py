@@ -24,7 +24,7 @@ from .yolos import PrunedYolos, save_yolos
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train the profile's YOLOS; --store keeps checkpoint and curve in data/."""
+    """Train the profile's detector, a YOLOS, on whole pictures."""
     profile = get_profile(args.profile)
     recipe = _recipe(profile.detector_recipe, args)
     detector, folder = train_yolos(profile, args.seed, recipe, start=args.start, **_stops(args))
@@ -33,7 +33,10 @@ def train(args: argparse.Namespace) -> None:
 
 
 def tune(args: argparse.Namespace) -> None:
-    """Train the detector on with the tokens BAViT keeps (YOLOS-F), or with --sparsity 0 with all (its control)."""
+    """Train the detector on with the tokens that BAViT keeps (YOLOS-F).
+
+    With --sparsity 0 it goes on with every token: the control that the paper lacks.
+    """
     profile = get_profile(args.profile)
     recipe = _recipe(profile.finetune_recipe, args)
     detector, folder, made_from = finetune(profile, args.seed, args.sparsity, recipe, **_stops(args))
@@ -62,9 +65,7 @@ def _keep_trained(
     if store:
         seen = {"/".join(part): fingerprint(load_records(*part, args.limit)) for part in profile.detector_train}
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        store_curve(
-            folder, name + profile.suffix, provenance(seen, checkpoints=[target], device=device) | made_from
-        )
+        store_curve(folder, name + profile.suffix, provenance(seen, checkpoints=[target], device=device) | made_from)
 
 
 TABLE2_SELECTORS = (*DEPTHS, "random", "oracle-mask", "oracle-box")  # the others are for `bavit compare`
@@ -79,7 +80,7 @@ _VARIANTS = (
 
 
 def fill_table2(args: argparse.Namespace) -> None:
-    """Fill Table 2 for a detector: BAViT, random and oracle choice, 0 to 70 %; goes on where it was stopped."""
+    """Fill Table 2: the detector's AP at sparsities of 0 to 70 %, the tokens chosen by BAViT and others."""
     profile = get_profile(args.profile)
     records = load_records(*profile.detector_eval, args.limit)
     images = [record.image() for record in records]
@@ -93,7 +94,7 @@ def fill_table2(args: argparse.Namespace) -> None:
     shorter_side = profile.detector_img_size if args.keep_aspect else None
     dense = detections(detector, images, folder=folder, shorter_side=shorter_side)
     inputs = Inputs(profile, records, images, detector, checkpoint, args.seed)
-    for selector in args.selectors:
+    for selector in args.selectors or ("bavit-small", "random", f"oracle-{profile.pruner_rule}"):
         used, run, variants = [checkpoint], f"{args.detector}-{selector}", _VARIANTS[:1]
         maps = scores(selector, inputs)
         if selector in DEPTHS:
@@ -120,7 +121,7 @@ def fill_table2(args: argparse.Namespace) -> None:
 
 
 def bench(args: argparse.Namespace) -> None:
-    """Measure dense and pruned detector in turn, BAViT included, with the token counts of real pictures."""
+    """Measure time and memory of dense and pruned detector in turn, BAViT included."""
     profile, sample = get_profile(args.profile), get_profile("sample")
     records = load_records(*sample.detector_eval)
     checkpoint = sample.checkpoint("bavit-small")

@@ -1,6 +1,7 @@
 """Profiles: which data sets, sizes, thresholds and recipes a run uses. Everything else asks here."""
 
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class Profile:
     bavit_recipe: Recipe
     detector_recipe: Recipe
     finetune_recipe: Recipe  # of YOLOS-F and its control, from the trained detector on (section 4.2)
-    suffix: str = ""  # of the names of checkpoints, where two profiles have the same data
+    suffix: str = ""  # of the names of checkpoints and trainings, where two profiles have the same data
 
     @property
     def bavit_grid(self) -> tuple[int, int]:
@@ -80,7 +81,7 @@ PAPER_SPARSITIES = (0.46, 0.43, 0.40, 0.39, 0.37, 0.35, 0.32, 0.29, 0.05, 0.02, 
 SWEEP_SPARSITIES = (0.70, 0.60, 0.53, *PAPER_SPARSITIES)  # and on to where little is left
 # BAViT-large is ten blocks, BAViT-small two (section 3.2).
 DEPTHS = {"bavit-small": 2, "bavit-large": 10}
-EVAL_SPLIT = {"sample": "val", "voc2007": "test", "voc2012": "val", "coco": "val"}
+EVAL_SPLIT = {"sample": "val", "voc2007": "test", "voc2012": "val", "coco": "val", "own": "val"}
 
 # What the paper says of its training (section 3.4): Adam, a step schedule, 100 epochs. The rest is not said, and chosen here:
 # a rate of 1e-4 that falls tenfold every 40 epochs, 32 pictures a batch, and the pictures as they are.
@@ -182,19 +183,37 @@ _PROFILES["voc-half"] = replace(
     detector_recipe=replace(_SAMPLE.detector_recipe, epochs=28, small_epochs=17, composed_epochs=20),
     finetune_recipe=replace(_SAMPLE.finetune_recipe, epochs=6),
 )
+# Your own pictures (`own_data`), in the same way, by boxes, as most people have nothing else. No scenes are composed:
+# small objects can't be cut out.
+_HALF = _PROFILES["voc-half"]
+_PROFILES["own"] = replace(
+    _HALF,
+    detector_recipe=replace(_HALF.detector_recipe, composed_epochs=0),
+    name="own",
+    bavit_data="own",
+    pruner_data="own",
+    detector_data="own",
+    detector_train=(("own", "train"),),
+    detector_eval=("own", "val"),
+)
 PROFILE_NAMES = tuple(_PROFILES)
 
 
 def get_profile(name: str | None = None) -> Profile:
-    """The named profile, or the one in `BAVIT_PROFILE`, or `sample`. Raises ValueError for an unknown name."""
+    """The named profile, or the one in `BAVIT_PROFILE`, or `sample`. Raises ValueError for an unknown name.
+
+    What `own` trains and stores has the name of the data folder in its own, so that two folders never share it.
+    """
     name = name or os.environ.get("BAVIT_PROFILE") or "sample"
     if name not in _PROFILES:
         raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILE_NAMES)}, by name or in BAVIT_PROFILE")
+    if name == "own":
+        return replace(_PROFILES[name], suffix="-" + re.sub(r"[^\w.]+", "-", data_dir().resolve().name).strip("-"))
     return _PROFILES[name]
 
 
 def data_dir() -> Path:
-    """The folder that holds `VOCdevkit`, `coco` and `weights`: `BAVIT_DATA_DIR`, or `data/` here."""
+    """The folder of `VOCdevkit`, `coco` and `weights`, or of your own pictures: `BAVIT_DATA_DIR`, or `data/` here."""
     return Path(os.environ.get("BAVIT_DATA_DIR") or REPO / "data").expanduser()
 
 

@@ -1,4 +1,4 @@
-"""Readers of VOC, COCO and the sample world behind one record type; pictures and masks are decoded only when asked for.
+"""Readers of VOC, COCO, the sample world and your own pictures behind one record type; decoded only when asked for.
 
 What real annotations hold, and what is done about it:
 - Boxes that stick out of their picture by up to two pixels (rounding; VOC's xmin of 0) are clipped; anything farther
@@ -22,6 +22,7 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from .config import CACHE, SAMPLE_DIR, data_dir
 from .images import DataError, image_size, load_class_mask, load_image
+from .own_data import OWN, all_masked, completed, own_classes, own_files, own_remedy, voc_picture
 from .sample_world import CLASSES as SAMPLE_CLASSES
 
 VOC_CLASSES = (
@@ -33,8 +34,7 @@ _VOC_BOX = ("xmin", "ymin", "xmax", "ymax")
 _COCO_91 = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
 COCO_CLASSES = tuple(name for name in _COCO_91 if name not in ("__background__", "N/A"))
 _CLASSES = {"sample": SAMPLE_CLASSES, "voc2007": VOC_CLASSES, "voc2012": VOC_CLASSES, "coco": COCO_CLASSES}
-_TRAIN_VAL = ("train", "val")
-SPLITS = {"sample": _TRAIN_VAL, "voc2007": ("train", "test"), "voc2012": _TRAIN_VAL, "coco": _TRAIN_VAL}
+SPLITS = {"voc2007": ("train", "test")} | dict.fromkeys(("sample", "voc2012", "coco", OWN), ("train", "val"))
 
 VOID = 255  # the mask value of pixels that are neither foreground nor background
 _SLACK = 2.0  # pixels by which a box may stick out of its picture
@@ -94,9 +94,11 @@ class Record:
 
 
 def class_names(dataset: str) -> tuple[str, ...]:
-    """The names of the labels 0..K-1, in the official order. Raises ValueError for an unknown data set."""
+    """The names of the labels 0..K-1: official, in order, or `own_classes`. ValueError for an unknown data set."""
+    if dataset == OWN:
+        return own_classes()
     if dataset not in _CLASSES:
-        raise ValueError(f"unknown data set {dataset!r}: choose one of {', '.join(_CLASSES)}")
+        raise ValueError(f"unknown data set {dataset!r}: choose one of {', '.join(SPLITS)}")
     return _CLASSES[dataset]
 
 
@@ -109,7 +111,8 @@ def load_records(dataset: str, split: str, limit: int | None = None) -> list[Rec
     class_names(dataset)
     if split not in SPLITS[dataset]:
         raise ValueError(f"{dataset} has no split {split!r}: choose one of {', '.join(SPLITS[dataset])}")
-    return (_read_voc if dataset.startswith("voc") else _read_coco)(dataset, split, limit)
+    in_vocs_form = own_files(split)[0].suffix == ".txt" if dataset == OWN else dataset.startswith("voc")
+    return (_read_voc if in_vocs_form else _read_coco)(dataset, split, limit)
 
 
 def fingerprint(records: Iterable[Record]) -> str:
@@ -126,7 +129,7 @@ def fingerprint(records: Iterable[Record]) -> str:
 
 def _read_voc(dataset: str, split: str, limit: int | None) -> list[Record]:
     """VOC: 2007 by the lists of detection, 2012 by those of segmentation."""
-    root = data_dir() / "VOCdevkit" / dataset.upper()
+    root = data_dir() if dataset == OWN else data_dir() / "VOCdevkit" / dataset.upper()
     segmented = dataset == "voc2012"
     listing = root / "ImageSets" / ("Segmentation" if segmented else "Main") / f"{split}.txt"
     names = [line.split()[0] for line in _read_text(listing, dataset, split).splitlines() if line.strip()]
@@ -135,7 +138,7 @@ def _read_voc(dataset: str, split: str, limit: int | None) -> list[Record]:
 
 def _voc_record(dataset: str, split: str, root: Path, name: str, segmented: bool) -> Record:
     path = root / "Annotations" / f"{name}.xml"
-    image_path = root / "JPEGImages" / f"{name}.jpg"
+    image_path = voc_picture(root / "JPEGImages", name)
     size = image_size(image_path)
     try:
         objects = [
@@ -144,7 +147,7 @@ def _voc_record(dataset: str, split: str, root: Path, name: str, segmented: bool
             for found in ET.fromstring(_read_text(path, dataset, split)).findall("object")
         ]
     except (ET.ParseError, AttributeError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is malformed ({error}): fetch the annotations of {dataset} again") from error
+        raise DataError(f"{path} is malformed ({error}): correct it or fetch it again") from error
     names, boxes, difficult = zip(*objects) if objects else ((), (), ())
     boxes = _clip_boxes(_from_voc(np.array(boxes, dtype=np.float64).reshape(len(boxes), 4)), size, path, names)
     return Record(
@@ -164,20 +167,18 @@ def _from_voc(boxes: np.ndarray) -> np.ndarray:
 
 def _read_coco(dataset: str, split: str, limit: int | None) -> list[Record]:
     """COCO's form of instances, of COCO itself and of the sample world."""
-    year = "2017" if dataset == "coco" else ""
-    root = data_dir() / "coco" if dataset == "coco" else SAMPLE_DIR if split == "val" else CACHE / "sample"
-    path, folder = root / "annotations" / f"instances_{split}{year}.json", root / f"{split}{year}"
+    path, folder = own_files(split) if dataset == OWN else _official_files(dataset, split)
     text = _read_text(path, dataset, split)
     try:
         content = json.loads(text)
         names = {category["id"]: category["name"] for category in content["categories"]}
         by_image = {image["id"]: [] for image in content["images"]}
-        for annotation in content["annotations"]:
+        for annotation in map(completed, content["annotations"]):
             by_image[annotation["image_id"]].append(annotation)
         _labels(list(names.values()), dataset, path)
         there = set(os.listdir(folder)) if folder.is_dir() else set()
         for image in content["images"][:limit]:
-            if image["file_name"] not in there:
+            if image["file_name"] not in there and not (folder / image["file_name"]).is_file():  # in a subfolder
                 raise DataError(f"{folder / image['file_name']} is missing, {path} lists it: {_remedy(dataset, split)}")
         return [
             _coco_record(dataset, split, path, folder, image, by_image[image["id"]], names)
@@ -187,6 +188,12 @@ def _read_coco(dataset: str, split: str, limit: int | None) -> list[Record]:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path} is malformed ({error!r}): {_remedy(dataset, split)}") from error
+
+
+def _official_files(dataset: str, split: str) -> tuple[Path, Path]:
+    year = "2017" if dataset == "coco" else ""
+    root = data_dir() / "coco" if dataset == "coco" else SAMPLE_DIR if split == "val" else CACHE / "sample"
+    return root / "annotations" / f"instances_{split}{year}.json", root / f"{split}{year}"
 
 
 def _coco_record(
@@ -208,7 +215,7 @@ def _coco_record(
         difficult=np.zeros(len(found), dtype=bool),
         crowd=np.array([a["iscrowd"] for a in found], dtype=bool),
         areas=np.array([a["area"] for a in found], dtype=np.float32),
-        masks=tuple(a.get("segmentation") for a in found),
+        masks=tuple(a.get("segmentation") for a in found) if dataset != OWN or all_masked(found) else None,
     )
 
 
@@ -279,6 +286,8 @@ def _read_text(path: Path, dataset: str, split: str) -> str:
 def _remedy(dataset: str, split: str) -> str:
     if dataset == "sample":
         return "make it with `bavit sample-world`" if split == "train" else "restore data/sample from the repository"
+    if dataset == OWN:
+        return own_remedy()
     return f"set BAVIT_DATA_DIR (now {data_dir()}) to the folder that holds VOCdevkit and coco, as README.md shows"
 
 

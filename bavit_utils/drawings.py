@@ -16,10 +16,11 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon,
 from matplotlib.path import Path
 
 from .annotations import labels_from_mask
-from .figures import BLUE, FG_COLOUR, GREEN, GREY, PURPLE
+from .figures import BLUE, FG_COLOUR, GREEN, GREY, PURPLE, TEXT_WIDTH
 from .pruning import fill_neighbours, resize_grid
 
 _INK, _QUIET, _EMPTY = "#222222", "#777777", "#E3E3E3"
+_FONT = 7  # points, at the width of a page
 _COARSE, _FINE = 6, 8  # patches along a side of the drawn grids
 # The boat in a unit square with y upwards: hull, main sail, jib.
 _BOAT = tuple(np.array(part) for part in (
@@ -42,89 +43,89 @@ _EXAMPLE = (
 
 def draw_bavit() -> Figure:
     """BAViT part by part (Fig. 3 left): picture, patches, embedding, two blocks, two outputs a token, FG/BG map."""
-    fig, ax = _canvas(100, 30)
-    keep, middle = _foreground(_COARSE), 15
-    _scene(ax, 0.5, 8, 14)
-    _caption(ax, 7.5, 7.2, "picture\n384 × 384")
-    _arrow(ax, (14.8, middle), (17.6, middle))
-    _scene(ax, 18, 8, 14, _COARSE)
-    _caption(ax, 25, 7.2, "16 × 16 patches\n24 × 24 = 576")
-    _arrow(ax, (32.3, middle), (35.1, middle))
-    _box(ax, 35.5, 5, 4.4, 20, "linear embedding", BLUE, rotation=90)
-    _arrow(ax, (37.7, 27.6), (37.7, 25.3))
-    _caption(ax, 37.7, 28, "+ positions", va="bottom")
-    _arrow(ax, (40.2, middle), (42.4, middle))
-    _column(ax, 42.8, 5, 2.6, 20, [BLUE] * 8)
-    _caption(ax, 44.1, 4.2, "tokens\n576 × 192")
-    for index, x in enumerate((48.2, 61.2)):
+    fig, ax = _canvas(100, 34)
+    keep, middle = _foreground(_COARSE), 17.5
+    _scene(ax, 0.5, 11, 13)
+    _caption(ax, 7, 10.2, "picture\n384 × 384")
+    _arrow(ax, (13.8, middle), (16.2, middle))
+    _scene(ax, 16.5, 11, 13, _COARSE)
+    _caption(ax, 23, 10.2, "16 × 16 px\npatches:\n24 × 24 = 576")
+    _arrow(ax, (29.8, middle), (32.2, middle))
+    _box(ax, 32.6, 6, 4.4, 23, "linear embedding", BLUE, rotation=90)
+    _arrow(ax, (34.8, 31.2), (34.8, 29.3))
+    _caption(ax, 34.8, 31.5, "+ positions", va="bottom")
+    _arrow(ax, (37.3, middle), (39.4, middle))
+    _column(ax, 39.8, 6, 2.6, 23, [BLUE] * 8)
+    _caption(ax, 41.1, 5.2, "tokens\n576 × 192")
+    for index, x in enumerate((45.2, 60)):
         _arrow(ax, (x - 2.5, middle), (x - 0.3, middle))
-        _transformer_block(ax, x, 5, 10.4, 20, f"block {index + 1}")
-    _caption(ax, 59.9, 28, "no class token: every patch gets an answer of its own", va="bottom", color=_QUIET)
-    _arrow(ax, (71.9, middle), (74.1, middle))
-    _box(ax, 74.4, 5, 4.4, 20, "linear head 192 → 2", FG_COLOUR, rotation=90)
-    _arrow(ax, (79.1, middle), (81.2, middle))
+        _transformer_block(ax, x, 6, 12.2, 23, f"block {index + 1}")
+    _caption(ax, 58.8, 31.5, "no class token: an answer for every patch", va="bottom", color=_QUIET)
+    _arrow(ax, (72.5, middle), (74.6, middle))
+    _box(ax, 74.9, 6, 4.4, 23, "linear head 192 → 2", FG_COLOUR, rotation=90)
+    _arrow(ax, (79.6, middle), (81.5, middle))
     answers = (False, False, True, True, True, False, False, True)
-    _column(ax, 81.6, 5, 1.7, 20, ["#FFFFFF" if is_fg else GREY for is_fg in answers])
-    _column(ax, 83.5, 5, 1.7, 20, [FG_COLOUR if is_fg else "#FFFFFF" for is_fg in answers])
-    _caption(ax, 83.4, 4.2, "BG | FG\n576 × 2")
-    _arrow(ax, (85.6, middle), (87.7, middle))
-    _grid(ax, 88, 9.3, 11.5, keep)
-    _caption(ax, 93.75, 8.5, "FG / BG map\n24 × 24")
+    _column(ax, 81.9, 6, 1.7, 23, ["#FFFFFF" if is_fg else GREY for is_fg in answers])
+    _column(ax, 83.8, 6, 1.7, 23, [FG_COLOUR if is_fg else "#FFFFFF" for is_fg in answers])
+    _caption(ax, 83.7, 5.2, "BG | FG\n576 × 2")
+    _arrow(ax, (85.9, middle), (87.7, middle))
+    _grid(ax, 88, 11.7, 11.5, keep)
+    _caption(ax, 93.75, 10.9, "FG / BG map\n24 × 24")
     return fig
 
 
 def draw_bavit_yolos() -> Figure:
     """BAViT in front of YOLOS (Fig. 3 right, section 3.5): only kept patches are embedded and go through the layers."""
-    fig, ax = _canvas(100, 49)
+    fig, ax = _canvas(100, 53)
     keep = _foreground(_COARSE)
     fine = resize_grid(torch.from_numpy(keep)[None], (_FINE, _FINE))[0].numpy()
     _pruner_row(ax, keep, fine)
-    middle = 14.5
-    _scene(ax, 0.5, 7, 15, _FINE)
-    _caption(ax, 8, 6.2, "512 × 512\n32 × 32 = 1024 patches")
-    _arrow(ax, (15.8, middle), (19.6, middle))
-    _scene(ax, 20, 7, 15, _FINE, fine)
-    _caption(ax, 27.5, 6.2, "gather: kept\npatches only")
-    _arrow(ax, (35.3, middle), (38.1, middle))
-    _column(ax, 38.5, 22.2, 2.6, 2.3, [PURPLE])
-    _column(ax, 38.5, 10.6, 2.6, 10.8, [BLUE] * 4)
-    _column(ax, 38.5, 4.4, 2.6, 5.4, [GREEN] * 2)
-    for y, text in ((23.3, "class token"), (16, "kept patches\n+ positions"), (7.1, "100 detection\ntokens")):
-        _caption(ax, 41.8, y, text, ha="left", va="center")
-    _arrow(ax, (50.4, middle), (53.2, middle))
-    _box(ax, 53.6, 3.6, 13, 22, "", BLUE)
-    for y, text in ((21, "layer 1"), (17, "layer 2"), (13, "layer 3"), (4.9, "layer 12")):
+    middle = 16.5
+    _scene(ax, 0.5, 9.5, 14, _FINE)
+    _caption(ax, 7.5, 8.7, "512 × 512\n32 × 32 patches")
+    _arrow(ax, (14.8, middle), (18.2, middle))
+    _scene(ax, 18.5, 9.5, 14, _FINE, fine)
+    _caption(ax, 25.5, 8.7, "gather: kept\npatches only")
+    _arrow(ax, (32.8, middle), (35.4, middle))
+    _column(ax, 35.8, 24.7, 2.6, 2.3, [PURPLE])
+    _column(ax, 35.8, 13.1, 2.6, 10.8, [BLUE] * 4)
+    _column(ax, 35.8, 6.9, 2.6, 5.4, [GREEN] * 2)
+    for y, text in ((25.8, "class token"), (18.5, "kept patches\n+ positions"), (9.6, "100 detection\ntokens")):
+        _caption(ax, 39.2, y, text, ha="left", va="center")
+    _arrow(ax, (50.6, middle), (53.2, middle))
+    _box(ax, 53.6, 6.1, 13, 22, "", BLUE)
+    for y, text in ((23.5, "layer 1"), (19.5, "layer 2"), (15.5, "layer 3"), (7.4, "layer 12")):
         _box(ax, 54.9, y, 10.4, 3, text, BLUE, face="#FFFFFF")
-    ax.text(60.1, 10.4, "⋮", ha="center", va="center", fontsize=11, color=_INK)
-    _caption(ax, 60.1, 2.9, "YOLOS-tiny on kept tokens")
-    _arrow(ax, (67, 21), (69.8, 21))
-    _box(ax, 70.2, 17, 11, 8, "zeros for\npruned patches", GREY, dashed=True)
-    _caption(ax, 82, 21, "no head\nreads them", ha="left", va="center", color=_QUIET)
-    _arrow(ax, (67, 8.1), (69.8, 8.1))
-    _box(ax, 70.2, 3.6, 11, 9, "class and\nbox heads", PURPLE)
-    _arrow(ax, (81.6, 8.1), (84.4, 8.1))
-    _scene(ax, 84.8, 3, 14)
-    _detection(ax, 84.8, 3, 14)
-    _caption(ax, 91.8, 2.3, "boxes and classes")
+    ax.text(60.1, 12.9, "⋮", ha="center", va="center", fontsize=10, color=_INK)
+    _caption(ax, 60.1, 5.3, "YOLOS-tiny\non kept tokens")
+    _arrow(ax, (67, 23.5), (69.4, 23.5))
+    _box(ax, 69.8, 19.5, 13, 8, "zeros for\npruned patches", GREY, dashed=True)
+    _caption(ax, 83.6, 23.5, "no head\nreads them", ha="left", va="center", color=_QUIET)
+    _arrow(ax, (67, 10.6), (69.4, 10.6))
+    _box(ax, 69.8, 6.1, 11, 9, "class and\nbox heads", PURPLE)
+    _arrow(ax, (81.1, 10.6), (84.4, 10.6))
+    _scene(ax, 84.8, 4.5, 14)
+    _detection(ax, 84.8, 4.5, 14)
+    _caption(ax, 91.8, 3.7, "boxes, classes")
     return fig
 
 
 def _pruner_row(ax: Axes, keep: np.ndarray, fine: np.ndarray) -> None:
     """The upper row of Fig. 3 right: the small picture to the keep mask, which goes down to the gathering."""
-    middle = 40.5
-    _scene(ax, 2, 34.5, 12)
-    _caption(ax, 8, 33.7, "384 × 384")
-    _arrow(ax, (14.3, middle), (19.6, middle))
-    _box(ax, 20, 34.5, 15, 12, "BAViT-small\n2 blocks", FG_COLOUR)
-    _arrow(ax, (35.3, middle), (39.6, middle))
-    _grid(ax, 40, 34.5, 12, keep)
-    _caption(ax, 46, 33.7, "FG map 24 × 24")
-    _arrow(ax, (52.3, middle), (58.6, middle))
-    _caption(ax, 55.4, 41.2, "nearest", va="bottom")
-    _grid(ax, 59, 34.5, 12, fine)
-    _caption(ax, 65, 33.7, "keep mask 32 × 32")
-    ax.plot((65, 65, 27.5), (31.4, 28.2, 28.2), color=_INK, lw=1)
-    _arrow(ax, (27.5, 28.2), (27.5, 22.4))
+    middle = 45
+    _scene(ax, 1.5, 39, 12)
+    _caption(ax, 7.5, 38.2, "384 × 384")
+    _arrow(ax, (13.8, middle), (18.2, middle))
+    _box(ax, 18.5, 39, 14, 12, "BAViT-small\n2 blocks", FG_COLOUR)
+    _arrow(ax, (32.8, middle), (37.1, middle))
+    _grid(ax, 37.5, 39, 12, keep)
+    _caption(ax, 43.5, 38.2, "FG map\n24 × 24")
+    _arrow(ax, (49.8, middle), (58.6, middle))
+    _caption(ax, 54.2, 45.7, "nearest", va="bottom")
+    _grid(ax, 59, 39, 12, fine)
+    _caption(ax, 65, 38.2, "keep mask\n32 × 32")
+    ax.plot((65, 65, 25.5), (33.4, 31, 31), color=_INK, lw=1)
+    _arrow(ax, (25.5, 31), (25.5, 23.9))
 
 
 def draw_kernel() -> Figure:
@@ -134,22 +135,23 @@ def draw_kernel() -> Figure:
     after = fill_neighbours(before, steps=1)[0].numpy()
     before = before[0].numpy()
     turned = after & ~before
-    fig, ax = _canvas(100, 29)
+    fig, ax = _canvas(100, 28)
     rows, cols = before.shape
     cell = 22 / rows
     for x, state, marked in ((0.5, before, None), (42, before, None), (73.8, after, turned)):
         _grid(ax, x, 5.5, cell * cols, state, marked)
     for row, col in zip(*np.nonzero(~before), strict=True):
         ax.text(42 + cell * (col + 0.5), 27.5 - cell * (row + 0.5), counts[row, col], ha="center", va="center",
-                fontsize=8, weight="bold" if turned[row, col] else "normal", color=BLUE if turned[row, col] else _INK)
+                fontsize=_FONT, weight="bold" if turned[row, col] else "normal",
+                color=BLUE if turned[row, col] else _INK)
     for row in range(3):
         for col in range(3):
             ax.add_patch(Rectangle((29.2 + 3 * col, 12 + 3 * row), 3, 3, fc="#FFFFFF", ec=_INK, lw=0.8))
-            ax.text(30.7 + 3 * col, 13.5 + 3 * row, "1", ha="center", va="center", fontsize=8, color=_INK)
-    ax.text(27.9, 16.5, "∗", ha="center", va="center", fontsize=13, color=_INK)
+            ax.text(30.7 + 3 * col, 13.5 + 3 * row, "1", ha="center", va="center", fontsize=_FONT, color=_INK)
+    ax.text(27.9, 16.5, "∗", ha="center", va="center", fontsize=12, color=_INK)
     _arrow(ax, (38.6, 16.5), (41.4, 16.5))
     _arrow(ax, (68.3, 16.5), (73.2, 16.5))
-    _caption(ax, 70.6, 17.3, "> 2", va="bottom")
+    _caption(ax, 70.6, 17.5, "> 2", va="bottom")
     _caption(ax, 33.7, 11.2, "kernel")
     texts = {13.3: "before: FG = 1, BG = 0", 54.8: "FG neighbours of each BG patch", 86.6: "after one step"}
     for x, text in texts.items():
@@ -158,7 +160,7 @@ def draw_kernel() -> Figure:
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    fig = plt.figure(figsize=(9.5, 9.5 * height / width), layout="none")
+    fig = plt.figure(figsize=(TEXT_WIDTH, TEXT_WIDTH * height / width), layout="none")
     ax = fig.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, width), ylim=(0, height), aspect="equal")
     ax.axis("off")
@@ -171,7 +173,7 @@ def _tint(colour: str, share: float = 0.22) -> tuple[float, ...]:
 
 
 def _caption(ax: Axes, x: float, y: float, text: str, ha: str = "center", va: str = "top", color: str = _INK) -> None:
-    ax.text(x, y, text, ha=ha, va=va, fontsize=7.5, color=color, linespacing=1.25)
+    ax.text(x, y, text, ha=ha, va=va, fontsize=_FONT, color=color, linespacing=1.25)
 
 
 def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
@@ -183,17 +185,19 @@ def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, c
          face: str | None = None, dashed: bool = False) -> None:
     ax.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.8", lw=1.1, ec=colour,
                                 fc=face or _tint(colour), ls="--" if dashed else "-"))
-    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=8, rotation=rotation, color=_INK)
+    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=_FONT, rotation=rotation,
+            color=_INK)
 
 
 def _transformer_block(ax: Axes, x: float, y: float, width: float, height: float, name: str) -> None:
     """A pre-norm block: attention, then the MLP, each behind a norm."""
     _box(ax, x, y, width, height, "", BLUE)
-    ax.text(x + width / 2, y + height - 1.9, name, ha="center", va="center", fontsize=8, weight="bold", color=_INK)
+    ax.text(x + width / 2, y + height - 1.9, name, ha="center", va="center", fontsize=_FONT, weight="bold", color=_INK)
     parts = ("norm", "self-attention", "norm", "MLP ×4")
     for index, part in enumerate(parts):
-        _box(ax, x + 0.9, y + height - 7.1 - 4 * index, width - 1.8, 3, "", BLUE, face="#FFFFFF")
-        ax.text(x + width / 2, y + height - 5.6 - 4 * index, part, ha="center", va="center", fontsize=7, color=_INK)
+        _box(ax, x + 0.9, y + height - 7.6 - 4.7 * index, width - 1.8, 3.4, "", BLUE, face="#FFFFFF")
+        ax.text(x + width / 2, y + height - 5.9 - 4.7 * index, part, ha="center", va="center", fontsize=_FONT,
+                color=_INK)
 
 
 def _column(ax: Axes, x: float, y: float, width: float, height: float, colours: list) -> None:
@@ -235,7 +239,7 @@ def _detection(ax: Axes, x: float, y: float, side: float) -> None:
     low = np.min([part.min(axis=0) for part in _BOAT], axis=0) * side + (x, y) - 0.4
     high = np.max([part.max(axis=0) for part in _BOAT], axis=0) * side + (x, y) + 0.4
     ax.add_patch(Rectangle(low, *(high - low), fill=False, ec=PURPLE, lw=1.8, zorder=3))
-    ax.text(low[0], high[1], "boat 0.98", fontsize=6.5, color="#FFFFFF", ha="left", va="bottom",
+    ax.text(low[0], high[1], "boat 0.98", fontsize=6, color="#FFFFFF", ha="left", va="bottom",
             bbox={"boxstyle": "square,pad=0.2", "fc": PURPLE, "ec": PURPLE})
 
 

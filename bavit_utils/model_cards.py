@@ -1,6 +1,7 @@
 """Model cards: what each committed checkpoint is, what it was trained on, how good it is, and what it is not for."""
 
 import json
+import re
 from pathlib import Path
 
 from safetensors import safe_open
@@ -8,6 +9,8 @@ from safetensors import safe_open
 from .accuracy import DATA_NOTES
 from .config import CHECKPOINTS, Recipe, get_profile
 from .results import load_rows, short_hash
+from .selector_heads import SELECTORS
+from .selector_training import selector_recipe
 
 CARDS = CHECKPOINTS / "README.md"
 _PROFILE_OF = {"sample": "sample", "voc2007": "voc", "voc2012": "voc", "coco": "coco"}
@@ -28,9 +31,14 @@ which patches of a picture of people matter is not theirs to decide.
 """
 
 
+def bundled(folder: Path = CHECKPOINTS) -> list[Path]:
+    """The checkpoints that the repository holds: without those of photographs at half scale and of own pictures."""
+    return [path for path in sorted(folder.glob("*.safetensors")) if not re.search(r"-half\.|-own-", path.name)]
+
+
 def model_cards(folder: Path = CHECKPOINTS) -> str:
-    """The cards of all checkpoints in a folder, as Markdown: data, recipe, metrics and limits of each."""
-    return "\n".join([_HEAD, *(_card(path) for path in sorted(folder.glob("*.safetensors")))])
+    """The cards of the bundled checkpoints in a folder, as Markdown: data, recipe, metrics and limits of each."""
+    return "\n".join([_HEAD, *map(_card, bundled(folder))])
 
 
 def _card(path: Path) -> str:
@@ -39,24 +47,35 @@ def _card(path: Path) -> str:
     dataset = metadata["dataset"]
     profile = get_profile(metadata.get("profile", _PROFILE_OF[dataset]))
     model = path.stem.split(f"-{dataset}")[0]
-    is_bavit = metadata["model"] == "bavit"
-    of_detectors = {"yolos": profile.detector_recipe}
-    recipe = profile.bavit_recipe if is_bavit else of_detectors.get(model, profile.finetune_recipe)
-    rule = metadata.get("rule", "mask")
-    data = f"`{dataset}`, {'labels by the ' + rule + ' rule' if is_bavit else 'boxes'}: {DATA_NOTES[dataset, rule]}"
+    kind, rule = metadata["model"], metadata.get("rule", profile.pruner_rule)
+    if kind == "bavit":
+        recipe, labels = profile.bavit_recipe, f"labels by the {rule} rule"
+        measured = _bavit_metrics(path, model, dataset, rule)
+    elif kind in SELECTORS:
+        recipe = selector_recipe(profile, kind)
+        labels = "the detector's attention" if kind == "sparse-detr" else "boxes"
+        measured = _selector_metrics(path, profile.name, model)
+    else:
+        recipe, labels = profile.detector_recipe if model == "yolos" else profile.finetune_recipe, "boxes"
+        measured = _detector_metrics(path, profile.name, model)
     rows = [
-        ("what", _what(metadata, is_bavit)),
-        ("data", data),
+        ("what", _what(metadata, path.parent)),
+        ("data", f"`{dataset}`, {labels}: {DATA_NOTES[dataset, rule]}"),
         ("recipe", _recipe(recipe) + _started_from(metadata.get("start"), path.parent)),
-        *(_bavit_metrics(path, model, dataset, rule) if is_bavit else _detector_metrics(path, profile.name, model)),
+        *measured,
         ("limits", _LIMITS[dataset]),
         ("file", f"{path.stat().st_size / 1e6:.1f} MB, SHA-256 {short_hash(path)}…"),
     ]
     return f"## `{path.name}`\n\n| | |\n|:--|:--|\n" + "".join(f"| {name} | {text} |\n" for name, text in rows)
 
 
-def _what(metadata: dict, is_bavit: bool) -> str:
-    if is_bavit:
+def _what(metadata: dict, folder: Path) -> str:
+    if metadata["model"] in SELECTORS:
+        author = {"sparse-detr": "Sparse DETR", "focus-detr": "Focus DETR"}[metadata["model"]]
+        return (
+            f"{author}'s scoring of patches, on the patch embeddings of {_by_hash(metadata['detector'], folder)} alone"
+        )
+    if metadata["model"] == "bavit":
         side = metadata["img_size"]
         return f"BAViT of {metadata['depth']} blocks for {side} px ({side // 16}x{side // 16} patches): foreground or background"
     config = metadata["config"]
@@ -77,9 +96,13 @@ def _recipe(recipe: Recipe) -> str:
 
 
 def _started_from(start: str | None, folder: Path) -> str:
-    """Which of the folder's checkpoints a training went on from, by its hash."""
-    found = [path.name for path in sorted(folder.glob("*.safetensors")) if start and short_hash(path) == start]
-    return f"; went on from `{found[0]}`" if found else f"; went on from a checkpoint {start}…" if start else ""
+    return f"; went on from {_by_hash(start, folder)}" if start else ""
+
+
+def _by_hash(digest: str, folder: Path) -> str:
+    """Which of the folder's checkpoints has this hash."""
+    found = [path.name for path in sorted(folder.glob("*.safetensors")) if short_hash(path) == digest]
+    return f"`{found[0]}`" if found else f"a checkpoint {digest}…"
 
 
 def _bavit_metrics(path: Path, model: str, dataset: str, rule: str) -> list[tuple[str, str]]:
@@ -92,24 +115,39 @@ def _bavit_metrics(path: Path, model: str, dataset: str, rule: str) -> list[tupl
     return [
         (
             "metrics",
-            f"token accuracy {row.accuracy:.1%} ({row.accuracy_low:.1%} to {row.accuracy_high:.1%}; always one class "
-            f"{row.majority:.1%}), balanced {row.balanced_accuracy:.1%}, AUROC {row.auroc:.3f}, {row.fg_recall_at_35:.1%} of the "
-            f"foreground kept at 35 % sparsity; on {row.n_images} held-out pictures, trained on {row.n_train}",
+            (
+                f"token accuracy {row.accuracy:.1%} ({row.accuracy_low:.1%} to {row.accuracy_high:.1%}; always one class "
+                f"{row.majority:.1%}), balanced {row.balanced_accuracy:.1%}, AUROC {row.auroc:.3f}, {row.fg_recall_at_35:.1%} of the "
+                f"foreground kept at 35 % sparsity; on {row.n_images} held-out pictures, trained on {row.n_train}"
+            ),
         ),
         _made_by(source),
     ]
 
 
+def _selector_metrics(path: Path, profile: str, model: str) -> list[tuple[str, str]]:
+    rows = load_rows(f"selectors-{profile}", selector=model, budget=0.35)
+    metrics = [
+        ("metrics", f"AP {row.AP:.3f} with 35 % of the patches pruned by it, on {row.n_images} held-out pictures")
+        for row in rows[:1].itertuples()
+    ]
+    return [*(metrics or [("metrics", "not measured")]), *_made(path)]
+
+
 def _detector_metrics(path: Path, profile: str, model: str) -> list[tuple[str, str]]:
     rows = load_rows(f"table2-{profile}", detector=model, sparsity=0.0)
     rows = rows.drop_duplicates("detector") if len(rows) else rows
-    curves = load_rows("curves").attrs["provenance"]
-    made = [_made_by(source) for source in curves.values() if source["checkpoints"].get(path.name)]
     metrics = [
         ("metrics", f"AP {row.AP:.3f}, AP50 {row.AP50:.3f} on {row.n_images} held-out pictures")
         for row in rows.itertuples()
     ]
-    return [*metrics, *made[:1]]
+    return [*metrics, *_made(path)]
+
+
+def _made(path: Path) -> list[tuple[str, str]]:
+    """The command behind the training's stored curve."""
+    curves = load_rows("curves").attrs["provenance"]
+    return [_made_by(source) for source in curves.values() if source["checkpoints"].get(path.name)][:1]
 
 
 def _made_by(source: dict) -> tuple[str, str]:

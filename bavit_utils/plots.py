@@ -11,14 +11,16 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, PercentFormatter
+from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter
 
 from .config import get_profile
 from .cost import multiply_adds, token_table
 from .figures import (
     BLUE,
+    COLUMN_WIDTH,
     GREEN,
     GREY,
+    ORANGE,
     OURS_COLOUR,
     PAPER_COLOUR,
     PURPLE,
@@ -62,9 +64,11 @@ def training_curves(rows: pd.DataFrame, metric: str = "metric") -> Figure:
             label = None if seed else name
             axes[0].plot(losses["step"] / epoch, mean, style, color=colour, lw=1, label=label)
             axes[1].plot(metrics["step"] / epoch, metrics["metric"], style, color=colour, lw=1, marker=".", label=label)
-    axes[0].set(xlabel="epoch", ylabel="training loss", xscale="log")
-    axes[1].set(xlabel="epoch", ylabel=metric, xscale="log")
+    axes[0].set_ylabel("training loss")
+    axes[1].set_ylabel(metric)
     for ax in axes:
+        is_long = axes[1].dataLim.x1 >= 10  # a few epochs need no logarithm
+        ax.set(xlabel="epoch", xscale="log" if is_long else "linear")
         ax.xaxis.set_major_formatter("{x:g}")
     fig.legend(*axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return fig
@@ -99,7 +103,7 @@ def sweep_figure(curves: Mapping[str, pd.DataFrame], dense_gmacs: float, dense_a
     for ax in (left, right):
         ax.xaxis.set_major_formatter(_PERCENT)
         ax.axhline(0, color=GREY, lw=0.8)
-    left.legend(loc="lower left")
+    right.legend(loc="lower left", frameon=True, framealpha=1, edgecolor="none")
     return fig
 
 
@@ -109,13 +113,14 @@ def threshold_figure(rows: pd.DataFrame) -> Figure:
     Thresholds lie inside (0, 1), and the axis is their logit: most of what sparsity does, it does near 1.
     """
     rows = rows.sort_values("threshold")
-    fig, ax = plt.subplots(figsize=(TEXT_WIDTH * 0.7, 2.8))
-    ax.plot(rows["threshold"], rows["sparsity"], color=BLUE, label="sparsity: patches pruned")
-    ax.plot(rows["threshold"], rows["fg_recall"], color=VERMILION, label="foreground patches kept")
-    ax.set(xlabel="threshold: confidence in background above which a patch goes", ylabel="share", ylim=(0, 1.02),
-           xscale="logit")
-    ax.yaxis.set_major_formatter(_PERCENT)
+    fig, ax = plt.subplots(figsize=(COLUMN_WIDTH, 2.6))
+    ax.plot(rows["threshold"], rows["sparsity"], color=BLUE, label="patches pruned")
+    ax.plot(rows["threshold"], rows["fg_recall"], color=VERMILION, label="foreground kept")
+    ax.set(xlabel="threshold", ylabel="share", ylim=(0, 1.02), xscale="logit")
+    ax.xaxis.set_major_locator(FixedLocator((0.1, 0.5, 0.9, 0.99, 0.999)))
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_major_formatter(_PERCENT)
     fig.legend(loc="outside upper center", ncols=2)
     return fig
 
@@ -179,7 +184,7 @@ def copies(rows: int, to_rows: int) -> np.ndarray:
 def copies_figure(rows: int, to_rows: int) -> Figure:
     """The counts of `copies`, of the first twelve rows and columns: patches count once, twice or four times."""
     counts = copies(rows, to_rows)[:12, :12]
-    fig, ax = plt.subplots(figsize=(3.4, 3.4))
+    fig, ax = plt.subplots(figsize=(COLUMN_WIDTH, COLUMN_WIDTH))
     ax.imshow(counts, cmap="Blues", vmin=0, vmax=6)
     for (row, col), count in np.ndenumerate(counts):
         ax.text(col, row, count, ha="center", va="center", fontsize=8)
@@ -206,4 +211,5 @@ def show_detections(ax: Axes, image: np.ndarray, keep: np.ndarray | None, detect
     """A picture, without its pruned patches if `keep` is given, and its detections of at least `min_score`."""
     show_picture(ax, image) if keep is None else overlay(ax, image, keep, style="white")
     sure = detection["scores"] >= min_score
-    draw_boxes(ax, detection["boxes"][sure].numpy(), [names[label] for label in detection["labels"][sure]])
+    found = [names[label] for label in detection["labels"][sure]]
+    draw_boxes(ax, detection["boxes"][sure].numpy(), found, ORANGE)  # seen on white as well

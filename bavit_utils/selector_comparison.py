@@ -57,8 +57,8 @@ def compare(
     pairs a row with BAViT-small of the same budget: equal sparsity for choices by scores, equal multiply-adds for
     methods. `delta_at_gmacs` pairs each with BAViT-small's curve at the row's multiply-adds, `delta_at_paper_share` at
     what these would be at the paper's sizes, where BAViT takes a smaller share. Then all runs are timed in turn on one
-    picture each, `repeats` times, the selector included: `latency_ms_b1`, and at the paper's sizes, for the budget of
-    `TIMED_AT`, `paper_latency_ms_b1`. The dense detector is a row, too.
+    picture each, `repeats` times (0: not at all), the selector included: `latency_ms_b1`, and at the paper's sizes, for
+    the budget of `TIMED_AT`, `paper_latency_ms_b1`. The dense detector is a row, too.
     """
     labels = torch.from_numpy(stacked_labels(inputs.records, inputs.profile.detector_grid, inputs.profile.pruner_rule))
     first = dense_run(inputs)
@@ -84,8 +84,8 @@ def compare(
             timed[key] = run.work(inputs)
             if run.budget in (TIMED_AT, None):
                 timed_there[key] = run.work(paper)
-    times, there = _medians(timed, repeats), _medians(timed_there, repeats)
-    return [row | {"latency_ms_b1": times[_key(row)], "paper_latency_ms_b1": there.get(_key(row))} for row in rows]
+    times, there = (_medians(works, repeats) if repeats else {} for works in (timed, timed_there))
+    return [row | {"latency_ms_b1": times.get(_key(row)), "paper_latency_ms_b1": there.get(_key(row))} for row in rows]
 
 
 def _key(row: dict) -> tuple:

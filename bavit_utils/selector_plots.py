@@ -80,6 +80,10 @@ def comparison_figure(rows: pd.DataFrame, oracle: str) -> Figure:
             ax.plot(1, 0, "o", color=BLACK, ms=6, mfc="white", label="dense, nothing in front")
     for ax in axes[:, 0]:
         ax.set_ylabel("change in AP (points)")
+    lowest = 100 * rows["delta_AP"][rows["selector"] == "bavit-small"].min()
+    axes[0, 0].set_ylim(1.1 * lowest, -0.08 * lowest)  # where BAViT is; who falls further leaves the picture
+    for ax in axes.flat[1:]:
+        ax.set_xlim(right=1.25)
     handles = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
     return fig

@@ -106,8 +106,8 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
 def context_table(rows: pd.DataFrame, oracle: str, sparsities: tuple[float, ...] = (0.05, 0.1, 0.29, 0.35, 0.46)):
     """What the first tokens cost: the change in AP where true background alone goes, and what BAViT's mistakes add.
 
-    `context` is the change when background goes in random order, `far background` when it goes from the farthest on;
-    `mistakes` is BAViT's change less `context`; random choice makes all mistakes there are.
+    `context`: background goes in random order; `far background`: from the farthest on, the least that so much of it
+    costs. `mistakes` is BAViT's change less that. Random choice makes all mistakes there are.
     """
     names = {"context": oracle, "far background": "oracle-near", "BAViT-small": "bavit-small", "random": "random"}
     table = []
@@ -119,6 +119,6 @@ def context_table(rows: pd.DataFrame, oracle: str, sparsities: tuple[float, ...]
         for title, part in at.items():
             line[title] = _signed(part, "delta_AP", "delta_AP_low", "delta_AP_high")
         mean = {title: 100 * part["delta_AP"].mean() for title, part in at.items()}
-        line["mistakes"] = f"{mean['BAViT-small'] - mean['context']:+.1f}"
+        line["mistakes"] = f"{mean['BAViT-small'] - mean['far background']:+.1f}"
         table.append(line)
     return pd.DataFrame(table)

@@ -1,120 +1,208 @@
 """The threshold explorer: drag the threshold, see what is pruned and what the detector still finds (section 4.2)."""
 
-import io
-from collections.abc import Sequence
+import asyncio
+from functools import wraps
+from threading import RLock
 
-import ipywidgets as widgets
-import numpy as np
-import torch
-from PIL import Image, ImageDraw
-from timm.models import VisionTransformer
+from torch import Tensor
 
-from .bavit import foreground_maps
 from .config import Profile
-from .cost import multiply_adds
-from .datasets import class_names
-from .images import warp
-from .pruning import detector_keep, sparsity
-from .yolos import PrunedYolos, predict
+from .explorer import Detector, Found, Pruner, choices, drawing, matched
+from .explorer.parts import ExplorerParts
+from .explorer.pictures import Picture, picture_sources
+from .images import DataError, decode_upload
+from .pruning import keep_mask
 
-_SIDE = 320  # pixels of each of the two drawn pictures
-_GAP = 8
-_BOX_COLOUR = (240, 228, 66)
-_MIN_SCORE = 0.5
+_REST_SECONDS = 0.25  # without a move, after which the detector runs
+_OWN = "your own pictures"
 
 
-def threshold_explorer(
-    profile: Profile, bavit: VisionTransformer, detector: PrunedYolos | None, images: Sequence[np.ndarray],
-    labels: torch.Tensor | None = None, threshold: float = 0.5,
-) -> "ThresholdExplorer":
+def threshold_explorer(profile: Profile) -> "ThresholdExplorer":
     """A picture to choose and a threshold to drag; see `ThresholdExplorer` for its parts.
 
-    `images` are decoded pictures uint8 [H, W, 3], a few of them; BAViT sees them once, here. `labels`, int64 [N,
-    *detector grid] with 1 foreground, add the foreground recall. Without a `detector` no boxes are drawn.
+    It finds pictures and checkpoints by itself, and says in a sentence what is not at hand.
     """
-    maps = foreground_maps(bavit, images)
-    return ThresholdExplorer(profile, maps, detector, images, labels, threshold)
+    return ThresholdExplorer(profile)
 
 
-class ThresholdExplorer(widgets.VBox):
-    """Shows itself in a notebook. `picture` (a Dropdown) and `slider` (a FloatSlider) steer, `label` (HTML) and `image`
-    (an Image: kept patches, and boxes of the pruned detector beside them) follow.
+def _one_at_a_time(method):
+    """Moves come from the notebook's cells and, in another thread, from the browser."""
 
-    A higher threshold keeps more. Detections are remembered by keep mask.
+    @wraps(method)
+    def locked(self, *args):
+        with self._lock:
+            return method(self, *args)
+
+    return locked
+
+
+class ThresholdExplorer(ExplorerParts):
+    """Shows itself in a notebook. `slider` is the threshold; `source` and `picture` choose what is looked at, `upload`
+    adds to it; `bavit`, `fill` and `resize` choose how the keep mask comes about.
+
+    The map and the kept patches follow every move, the boxes a hand that rests: a quarter of a second after the last
+    move, or, where no event loop runs, at once. `settle()` doesn't wait. `summary()` is what the numbers say, without
+    times; `message` holds what is not at hand, or was wrong with an upload.
     """
 
-    def __init__(self, profile, maps, detector, images, labels, threshold):
-        self.profile, self.maps, self.detector, self.images, self.labels = profile, maps, detector, images, labels
-        self._names = class_names(profile.detector_data)
-        self._small = [warp(image, _SIDE) for image in images]
-        self._found: dict[tuple[int, bytes], list[tuple[list[float], str]]] = {}
-        self._dense_macs = multiply_adds(int(np.prod(profile.detector_grid)), profile, bavit=None)
-        self.picture = widgets.Dropdown(options=[(str(i + 1), i) for i in range(len(images))], description="picture")
-        self.slider = widgets.FloatSlider(threshold, min=0, max=1, step=0.001, readout_format=".3f",
-                                          description="threshold")
-        self.label = widgets.HTML()
-        self.image = widgets.Image(format="jpeg", width=2 * _SIDE + _GAP, height=_SIDE)
-        super().__init__([widgets.HBox([self.picture, self.slider]), self.label, self.image])
-        self.picture.observe(self._update, "value")
-        self.slider.observe(self._update, "value")
-        self._update()
+    def __init__(self, profile: Profile):
+        self.profile = profile
+        self._lock, self._held, self._moves = RLock(), False, 0
+        self._sources, self._missing = picture_sources(profile)
+        self._choices, self._detectors, self._pruners = choices(profile), {}, {}
+        self._chosen = self._pruner = None
+        super().__init__(self._sources, self._choices)
+        if not self._choices:
+            self._missing.append(f"No BAViT is here: `bavit train-bavit --profile {profile.name} --store` trains one.")
+            self._say()
+            return
+        for control, moved in (
+            (self.source, self._choose_source),
+            (self.picture, self._choose_picture),
+            (self.upload, self._take_upload),
+            (self.bavit, self._choose_bavit),
+            (self.slider, self._move),
+            (self.fill, self._move),
+            (self.resize, self._move),
+        ):
+            control.observe(lambda _, moved=moved: self._held or moved(), "value")
+        self._choose_source()
+        self.settle()
 
-    def keep(self) -> torch.Tensor:
-        """The keep mask of the chosen picture at the chosen threshold, boolean [1, *detector grid]."""
-        chosen = self.maps[self.picture.value:][:1]
-        return detector_keep(chosen, self.slider.value, self.profile.detector_grid)
+    def __repr__(self) -> str:
+        return f"ThresholdExplorer(profile {self.profile.name})"
 
-    def detections(self) -> list[tuple[list[float], str]]:
-        """(box, name) of what is found there with a score of at least one half; boxes are shares of the picture."""
-        if self.detector is None:
-            return []
-        keep, index = self.keep(), self.picture.value
-        key = index, keep.numpy().tobytes()
-        if key not in self._found:
-            image = self.images[index]
-            found = predict(self.detector, [image], keep)[0]
-            sure = found["scores"] >= _MIN_SCORE
-            boxes = found["boxes"][sure].cpu() / torch.tensor(image.shape[1::-1]).repeat(2)
-            self._found[key] = [(box, self._names[label])
-                                for box, label in zip(boxes.tolist(), found["labels"][sure].tolist(), strict=True)]
-        return self._found[key]
+    def keep(self) -> Tensor:
+        """The keep mask of the chosen picture, boolean [1, *detector grid]."""
+        return self._pruner.keep(self._chosen, self.slider.value, self.fill.value, self.resize.value)
 
-    def _update(self, _=None) -> None:
-        keep, found = self.keep(), self.detections()
-        self.image.value = _encode(_side_by_side(self._small[self.picture.value], keep[0].numpy(), found))
-        self.label.value = self._sentence(keep, len(found))
+    def detections(self, dense: bool = False) -> Found | None:
+        """What is found on the kept patches, or on all with `dense`; None without a detector."""
+        detector = self._pruner.detector
+        return detector and detector.found(self._chosen, None if dense else self.keep())
 
-    def _sentence(self, keep: torch.Tensor, n_found: int) -> str:
-        kept, patches = int(keep.sum()), keep.numel()
-        saved = 1 - multiply_adds(kept, self.profile) / self._dense_macs
-        parts = [f"sparsity {sparsity(keep).item():.0%}", f"{kept} of {patches} patches",
-                 f"multiply-adds saved, BAViT counted: {saved:.0%}"]
-        if self.labels is not None:
-            is_fg = self.labels[self.picture.value] == 1
-            parts.insert(1, f"foreground kept {keep[0][is_fg].float().mean():.0%}" if is_fg.any() else "no foreground")
-        if self.detector is not None:
-            parts.append(f"{n_found} found")
-        return " · ".join(parts)
+    @_one_at_a_time
+    def summary(self) -> str:
+        """What the numbers say, as one line."""
+        if not self._choices:
+            return "no BAViT here"
+        if self._pruner is None:
+            return "no picture here"
+        numbers, found = self._pruner.numbers(self._chosen, self.keep()), self.detections()
+        parts = [f"sparsity {numbers.sparsity:.0%}", f"{numbers.kept} of {numbers.patches} patches kept"]
+        if numbers.fg_recall is not None:
+            parts.append(f"{numbers.fg_recall:.0%} of the foreground kept")
+        parts.append(f"{numbers.gmacs / numbers.dense_gmacs:.0%} of the multiply-adds")
+        if found:
+            parts.append(f"{len(found.names)} found, {len(self.detections(dense=True).names)} without pruning")
+        return ", ".join(parts)
 
+    @_one_at_a_time
+    def settle(self) -> None:
+        """Run the detector now, where there is one and it hasn't seen this keep mask, and draw what it finds."""
+        if self._pruner is None or self._pruner.detector is None:
+            return
+        keep, found, dense = self.keep(), self.detections(), self.detections(dense=True)
+        self.pruned_view.value = drawing.boxes_view(self._canvas, keep[0].numpy(), found, matched(found, dense))
+        self.dense_view.value = drawing.boxes_view(self._canvas, None, dense, matched(dense, found))
+        for view in (self.pruned_view, self.dense_view):
+            view.remove_class("bavit-stale")
+        numbers, measured = self._pruner.numbers(self._chosen, keep), self._pruner.measured_ms(self._chosen, keep)
+        self.numbers.value = drawing.tiles(numbers, measured, len(found.names), len(dense.names))
 
-def _side_by_side(image: np.ndarray, keep: np.ndarray, found: list[tuple[list[float], str]]) -> Image.Image:
-    """The picture uint8 [side, side, 3] with pruned patches white, and the picture, pruned ones greyed, with boxes."""
-    side = image.shape[0]
-    mask = np.asarray(Image.fromarray(keep).resize((side, side), Image.Resampling.NEAREST))[..., None]
-    sheet = Image.new("RGB", (2 * side + _GAP, side), "white")
-    sheet.paste(Image.fromarray(np.where(mask, image, np.uint8(255))))
-    right = Image.fromarray(np.where(mask, image, image // 3 + np.uint8(150)))
-    draw = ImageDraw.Draw(right)
-    for box, name in found:
-        x1, y1, x2, y2 = (share * side for share in box)
-        draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=_BOX_COLOUR, width=2)
-        draw.rectangle(draw.textbbox((x1 + 3, y1 + 2), name), fill=_BOX_COLOUR)
-        draw.text((x1 + 3, y1 + 2), name, fill="black")
-    sheet.paste(right, (side + _GAP, 0))
-    return sheet
+    @_one_at_a_time
+    def _choose_source(self) -> None:
+        self._held = True
+        self.picture.options, self.picture.index = tuple(self._sources[self.source.value]), 0
+        self._held = False
+        self._choose_picture()
 
+    @_one_at_a_time
+    def _choose_picture(self) -> None:
+        try:
+            self._chosen = self._sources[self.source.value][self.picture.value]()
+        except DataError as error:
+            self._say(str(error))
+            return
+        self._canvas = drawing.canvas(self._chosen.image)
+        self._choose_bavit()
 
-def _encode(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "jpeg", quality=90)
-    return buffer.getvalue()
+    @_one_at_a_time
+    def _choose_bavit(self) -> None:
+        if self._chosen is None:
+            return
+        self._pruner = self._pruner_of(self.bavit.value)
+        self.keep_legend.value = drawing.keep_legend(self._pruner.truth(self._chosen) is not None)
+        self.show_boxes(self._pruner.detector is not None)
+        self._say()
+        self._move()
+
+    def _pruner_of(self, choice: str) -> Pruner:
+        if choice not in self._pruners:
+            profile, bavit = self._choices[choice]
+            if profile not in self._detectors:
+                self._detectors[profile] = None if Detector.missing(profile) else Detector(profile)
+            self._pruners[choice] = Pruner(profile, bavit, self._detectors[profile])
+        return self._pruners[choice]
+
+    @_one_at_a_time
+    def _take_upload(self) -> None:
+        if not self.upload.value:
+            return
+        file = self.upload.value[0]
+        self.upload.value = ()  # so that the same file may be chosen again
+        own = self._sources.get(_OWN, {})
+        name = f"{len(own) + 1}: {file['name']}"
+        try:
+            picture = Picture((_OWN, name), decode_upload(bytes(file["content"]), file["name"]))
+        except DataError as error:
+            self._say(str(error))
+            return
+        self._sources[_OWN] = own | {name: lambda: picture}
+        self._held = True
+        self.source.options, self.source.value = tuple(self._sources), _OWN
+        self.picture.options, self.picture.value = tuple(self._sources[_OWN]), name
+        self._held = False
+        self._choose_picture()
+
+    def _say(self, wrong: str = "") -> None:
+        """What is not at hand, what doesn't fit, and what was wrong just now."""
+        lines = [*self._missing, wrong]
+        if self._pruner:
+            profile, drawn = self._pruner.profile, self._chosen.drawn
+            lines.append(Detector.missing(profile))
+            if drawn != (profile.pruner_data == "sample"):
+                kinds = ("photographs", "drawn scene") if drawn else ("drawn scenes", "photograph")
+                lines.append("This model learnt from {}, and this is a {}: another may know it better.".format(*kinds))
+        self.message.value = drawing.sentences([line for line in lines if line])
+
+    @_one_at_a_time
+    def _move(self) -> None:
+        """Draw what is known at once, and see to it that the detector runs when the hand rests."""
+        if self._pruner is None:
+            return
+        self._moves += 1
+        picture, keep, pruner = self._chosen, self.keep(), self._pruner
+        fg_prob, threshold = pruner.map(picture), self.slider.value
+        above = keep_mask(fg_prob, threshold)[0].numpy()
+        self.map_view.value = drawing.map_view(self._canvas, fg_prob[0].numpy(), above)
+        self.keep_view.value = drawing.keep_view(self._canvas, keep[0].numpy(), pruner.truth(picture))
+        self.bar.value = drawing.bar(threshold)
+        detector = pruner.detector
+        if detector and detector.knows(picture, keep) and detector.knows(picture):
+            self.settle()
+            return
+        self.numbers.value = drawing.tiles(pruner.numbers(picture, keep))
+        if detector is None:
+            return
+        self.pruned_view.add_class("bavit-stale")
+        if not detector.knows(picture):
+            self.dense_view.add_class("bavit-stale")
+        try:
+            asyncio.get_running_loop().call_later(_REST_SECONDS, self._rest, self._moves)
+        except RuntimeError:  # no loop runs: a test, or a script
+            self.settle()
+
+    def _rest(self, move: int) -> None:
+        if move == self._moves:
+            self.settle()

@@ -1,6 +1,7 @@
 """Fixtures shared by the tests."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,36 @@ def real_data() -> Path:
     if "BAVIT_DATA_DIR" not in os.environ or not all((folder / name).is_dir() for name in ("VOCdevkit", "coco")):
         pytest.skip("needs real pictures: set BAVIT_DATA_DIR to a folder that holds VOCdevkit and coco")
     return folder
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory):
+    """A folder with made-up data, training scenes, and random checkpoints of all profiles at tiny sizes."""
+    import torch
+    import workshop
+
+    from bavit_utils.sample_world import ensure_train_split
+
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("furnished")
+    workshop.furnish(root)
+    with pytest.MonkeyPatch.context() as patch:
+        workshop.shrink(patch)
+        workshop.move_into(root, patch)
+        workshop.fill_checkpoints(patch)
+        ensure_train_split(20)
+    return root
+
+
+@pytest.fixture
+def workplace(furnished, tmp_path, monkeypatch):
+    """A copy of it to work in, as if it were the repository: what a command writes, no other test sees."""
+    import workshop
+
+    root = tmp_path / "repository"
+    shutil.copytree(furnished, root, copy_function=os.link)  # weights are replaced, never written into
+    (root / "README.md").unlink()
+    shutil.copy(furnished / "README.md", root)  # this one is
+    workshop.shrink(monkeypatch)
+    workshop.move_into(root, monkeypatch)
+    return root

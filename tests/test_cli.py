@@ -1,38 +1,171 @@
-"""The commands: what they say, and that every one in the README exists."""
+"""The commands: what they say of themselves, and that an error is a sentence with a remedy."""
 
 import re
 
 import pytest
+import torch
+from workshop import run
 
+from bavit_utils import cli
 from bavit_utils.cli import _parser, main
-from bavit_utils.config import REPO
+from bavit_utils.config import CHECKPOINTS, REPO, get_profile
 
-README = (REPO / "README.md").read_text(encoding="utf-8")
-COMMANDS = sorted(set(re.findall(r"^\s*bavit ([^#\n]+?)\s*(?:#.*)?$", README, re.M)))
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_readmes_commands_are_understood(command):
-    assert callable(_parser().parse_args(command.split()).run)
+VERBS = _parser()._subparsers._group_actions[0].choices
+MADE_BY = (REPO / "data" / "README.md").read_text(encoding="utf-8").split("## How the checkpoints")[1].split("\n## ")[0]
 
 
-def test_the_readme_names_the_commands_that_made_the_checkpoints():
-    assert {command.split()[0] for command in COMMANDS} >= {"train-bavit", "train-yolos", "sweep", "bench"}
-
-
-def test_every_target_in_the_readme_is_in_the_makefile():
-    targets = set(re.findall(r"^([\w-]+):", (REPO / "Makefile").read_text(), re.M))
-    assert set(re.findall(r"`?make ([a-z][\w-]*)", README)) - {"sure"} <= targets
-
-
-def test_an_error_is_a_sentence(monkeypatch, capsys, tmp_path):
-    monkeypatch.setenv("BAVIT_DATA_DIR", str(tmp_path))
-    assert main(["train-bavit", "--profile", "voc", "--max-steps", "1"]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("bavit: ") and "BAVIT_DATA_DIR" in said and "Traceback" not in said
-
-
-def test_an_unknown_verb_is_refused(capsys):
+def test_the_help_lists_every_verb_once_in_a_group_with_what_it_does(capsys):
     with pytest.raises(SystemExit):
-        main(["no-such-verb"])
-    assert "no-such-verb" in capsys.readouterr().err
+        main(["--help"])
+    said = capsys.readouterr().out
+    listed = re.findall(r"^  ([a-z][a-z-]+) +([A-Z].+\.)$", said, re.MULTILINE)
+    assert [name for name, _ in listed] == list(VERBS) and max(map(len, said.splitlines())) <= 120
+    assert re.findall(r"^[A-Z][a-z ]+$", said, re.MULTILINE) == [
+        "Pictures and weights",
+        "Training",
+        "Measuring",
+        "Showing",
+    ]
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verbs_help_says_what_it_does_with_an_example_that_is_understood(name, capsys):
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: bavit {name} ") and VERBS[name].description in said
+    for command in re.findall(r"^  bavit (.+)$", said.split("for example:")[1], re.MULTILINE):
+        assert callable(_parser().parse_args(command.split()).run)
+    for action in VERBS[name]._actions:
+        assert action.help, f"{name}: {action.dest} has no help"
+
+
+def test_the_documentation_names_the_commands_that_made_the_checkpoints():
+    commands = re.findall(r"^bavit (\S+.*?)(?:  #.*)?$", MADE_BY, re.MULTILINE)
+    verbs = {command.split()[0] for command in commands}
+    assert verbs >= {"train-bavit", "train-yolos", "finetune", "train-selector", "sweep", "compare", "bench"}
+    for path in CHECKPOINTS.glob("*-sample*.safetensors"):
+        name = path.name.split("-sample")[0].replace("yolos-f", "finetune").replace("yolos-control", "--sparsity 0")
+        assert any(name in re.sub("train-yolos", "yolos", command) for command in commands), name
+
+
+# ---- what people get wrong
+
+
+def wrong_name(workplace, monkeypatch):
+    monkeypatch.setenv("BAVIT_PROFILE", "imagenet")
+    return "bench"
+
+
+def no_pictures(workplace, monkeypatch):
+    monkeypatch.setenv("BAVIT_DATA_DIR", str(workplace / "nowhere"))
+    return "train-bavit --profile voc"
+
+
+def no_own_pictures(workplace, monkeypatch):
+    monkeypatch.setenv("BAVIT_DATA_DIR", str(workplace / "nowhere"))
+    return "train-bavit --profile own"
+
+
+def no_training_scenes(workplace, monkeypatch):
+    for path in (workplace / "data" / "cache").rglob("*.json"):
+        path.unlink()
+    return "train-bavit --profile sample"
+
+
+def no_detector(workplace, monkeypatch):
+    get_profile("voc").checkpoint("yolos").unlink()
+    return "sweep --profile voc"
+
+
+def no_pruner(workplace, monkeypatch):
+    get_profile("sample").checkpoint("bavit-small").unlink()
+    return "calibrate --profile sample"
+
+
+def damaged_detector(workplace, monkeypatch):
+    path = get_profile("sample").checkpoint("yolos")
+    content = path.read_bytes()
+    path.unlink()  # it is a link
+    path.write_bytes(content[: len(content) // 2])
+    return "sweep --profile sample"
+
+
+def pickled_start(workplace, monkeypatch):
+    torch.save({"weight": torch.zeros(2)}, workplace / "start.pt")
+    return "train-yolos --profile sample --start start.pt"
+
+
+def another_start(workplace, monkeypatch):
+    return "train-yolos --profile sample --start data/checkpoints/bavit-small-sample-mask.safetensors"
+
+
+def unwritable_runs(workplace, monkeypatch):
+    (workplace / "runs").write_text("a file where the folder should be")
+    return "train-bavit --profile sample"
+
+
+def unwritable_folder(workplace, monkeypatch):
+    (workplace / "file").touch()
+    return "pack-pictures --profile voc --folder file/pack"
+
+
+def no_masks(workplace, monkeypatch):
+    return "train-bavit --profile voc --dataset voc2007 --rule mask"
+
+
+def wrong_sparsity(workplace, monkeypatch):
+    return "finetune --profile sample --sparsity 35"
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (wrong_name, "unknown profile 'imagenet': choose one of sample, voc"),
+        (no_pictures, r"nowhere.*train.txt can't be read \(No such file or directory\): set BAVIT_DATA_DIR"),
+        (no_own_pictures, "no list of your own train pictures is there: set BAVIT_DATA_DIR .*annotations/train.json"),
+        (no_training_scenes, "instances_train.json can't be read .*make it with `bavit sample-world`"),
+        (no_detector, "no checkpoint at .*yolos-voc2007.safetensors: train one, or restore"),
+        (no_pruner, "no checkpoint at .*bavit-small-sample-mask.safetensors: train one, or restore"),
+        (damaged_detector, "yolos-sample.safetensors is damaged, .*: restore it, or delete it and train anew"),
+        (pickled_start, "start.pt is damaged, or no checkpoint of ours .*: restore it"),
+        (another_start, "bavit-small-sample-mask.safetensors holds bavit, not a yolos checkpoint: give the path"),
+        (unwritable_runs, r"runs\S* can't be used \(.*\): see that it can be written there, and call again"),
+        (unwritable_folder, "file/pack can't be packed .*: mend that and call again"),
+        (no_masks, "voc2007 has no masks .*: use the box rule"),
+        (wrong_sparsity, "the sparsity is a share from 0 up to, without, 1 .*not 35"),
+    ],
+)
+def test_a_mistake_is_answered_by_one_sentence_with_a_remedy(mistake, message, workplace, monkeypatch, capsys):
+    command = mistake(workplace, monkeypatch)
+    capsys.readouterr()
+    assert run(command) == 1
+    said = capsys.readouterr().err
+    (line,) = [line for line in said.splitlines() if line.startswith("bavit: ")]
+    assert re.search(message, line) and "Traceback" not in said
+
+
+def test_a_failing_notebook_is_shown_without_our_own_traceback(monkeypatch, capsys):
+    def failing(profile, refresh):
+        raise RuntimeError("03_accuracy_tables.ipynb failed on the sample profile:\nKeyError: 'AP'")
+
+    monkeypatch.setattr(cli, "run_notebooks", failing)
+    assert main(["notebooks", "--profile", "sample"]) == 1
+    assert capsys.readouterr().err == "bavit: 03_accuracy_tables.ipynb failed on the sample profile:\nKeyError: 'AP'\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["no-such-verb"], "invalid choice: 'no-such-verb' .*train-bavit"),
+        (["bench", "--profile", "imagenet"], "invalid choice: 'imagenet' .*voc-half"),
+        (["sweep", "--limit", "0"], "'0' is no whole number above 0"),
+        (["train-bavit", "--max-steps", "many"], "'many' is no whole number above 0"),
+        (["download", "imagenet"], "invalid choice: 'imagenet' .*vit-tiny"),
+        ([], "required: verb"),
+    ],
+)
+def test_words_that_are_not_understood_are_named_with_what_would_be(words, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert re.search(message, capsys.readouterr().err)

@@ -5,7 +5,15 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from bavit_utils.config import (
-    CHECKPOINTS, DEPTHS, EVAL_SPLIT, PAPER_SPARSITIES, PATCH_SIZE, REPO, data_dir, figures_dir, get_profile,
+    CHECKPOINTS,
+    DEPTHS,
+    EVAL_SPLIT,
+    PAPER_SPARSITIES,
+    PATCH_SIZE,
+    REPO,
+    data_dir,
+    figures_dir,
+    get_profile,
 )
 from bavit_utils.datasets import SPLITS
 
@@ -22,7 +30,7 @@ def test_the_profile_is_named_or_in_the_environment_or_sample(monkeypatch):
 
 
 def test_an_unknown_profile_names_the_known_ones(monkeypatch):
-    with pytest.raises(ValueError, match="unknown profile 'imagenet': choose one of sample, voc, coco, voc-half, by name"):
+    with pytest.raises(ValueError, match="unknown profile 'imagenet': choose one of sample, voc, coco, voc-half, own, by name"):
         get_profile("imagenet")
     monkeypatch.setenv("BAVIT_PROFILE", "nonsense")
     with pytest.raises(ValueError, match="'nonsense'.*in BAVIT_PROFILE"):

@@ -132,7 +132,7 @@ def test_voc_errors_name_file_and_remedy(voc):
     for broken in ("<annotation><object>", "<annotation><object><name>cat</name></object></annotation>", "\0",
                    "<annotation>" + OBJECT.format("cat", "", 1, 1, "", 9) + "</annotation>"):
         path.write_text(broken)
-        with _raises("{} is malformed .*fetch the annotations of voc2012 again", str(path)):
+        with _raises("{} is malformed .*correct it or fetch it again", str(path)):
             load_records("voc2012", "val")
     path.write_bytes(b"<annotation>\xff\xfe</annotation>")
     with _raises("{} is malformed", str(path)):
@@ -165,7 +165,7 @@ def test_a_missing_data_root_says_what_to_do(tmp_path, monkeypatch, dataset, spl
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="unknown data set 'imagenet': choose one of sample"):
+    with pytest.raises(ValueError, match="unknown data set 'imagenet': choose one of .*sample"):
         load_records("imagenet", "val")
     with pytest.raises(ValueError, match="voc2007 has no split 'val': choose one of train, test"):
         load_records("voc2007", "val")

@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from bavit_utils import drawings
-from bavit_utils.figures import BLUE, FG_COLOUR
+from bavit_utils.figures import BLUE, FG_COLOUR, TEXT_WIDTH
 from bavit_utils.pruning import resize_grid
 
 
@@ -59,3 +59,14 @@ def test_kernel_writes_each_count_and_turns_those_above_two():
     assert sorted(int(text.get_text()) for text in counts) == sorted(around[background])
     assert cells(fig, BLUE) == (around[background] > 2).sum() > 0
     assert sum(text.get_weight() == "bold" for text in counts) == cells(fig, BLUE)
+
+
+@pytest.mark.parametrize("draw", [drawings.draw_bavit, drawings.draw_bavit_yolos, drawings.draw_kernel])
+def test_drawings_are_legible_at_the_width_of_a_page_and_lie_within_it(draw):
+    fig = draw()
+    assert fig.get_figwidth() == TEXT_WIDTH
+    width, height = fig.canvas.get_width_height()
+    for text in fig.axes[0].texts:
+        box = text.get_window_extent()
+        assert text.get_fontsize() >= 6
+        assert 0 <= box.x0 and box.x1 <= width and 0 <= box.y0 and box.y1 <= height, text.get_text()

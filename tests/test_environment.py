@@ -9,6 +9,7 @@ from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -18,6 +19,7 @@ from bavit_utils.config import REPO
 # pip's name: conda-forge's, where they differ.
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 NOT_OURS = {"python", "pip"}  # what conda has to be told and pip brings along
+FROM_PIP = {"playwright"}  # comes with this package: conda-forge's of that name is the one for Node.js
 PYTHON = {
     "python_version": "3.11", "python_full_version": "3.11.9", "sys_platform": "linux", "platform_machine": "x86_64",
 }
@@ -48,7 +50,7 @@ def conda_lines() -> list[tuple[str, str | None, str | None]]:
 
 
 def test_conda_and_pip_name_the_same_libraries():
-    wanted = {CONDA_NAMES.get(name, name) for name in direct_requirements()}
+    wanted = {CONDA_NAMES.get(name, name) for name in direct_requirements() if name not in FROM_PIP}
     named = [name for name, _, _ in conda_lines()]
     assert len(named) == len(set(named))
     assert set(named) - NOT_OURS == wanted
@@ -65,6 +67,18 @@ def test_conda_takes_nothing_but_this_package_from_pip():
     text = (REPO / "environment.yml").read_text()
     assert [line.split("  #")[0].strip() for line in text.split("  - pip:\n")[1].splitlines()] == ["- -e ."]
     assert re.findall(r"^  - (\S+)", text.split("\ndependencies:\n")[0], flags=re.M) == ["conda-forge", "nodefaults"]
+
+
+def test_a_notebook_server_comes_up_with_the_package():
+    """Binder's layout: `environment.yml` in the root, and nothing that would be read in its place."""
+    environment = yaml.safe_load((REPO / "environment.yml").read_text())
+    *libraries, from_pip = environment["dependencies"]
+    assert environment.keys() == {"name", "channels", "dependencies"} and from_pip == {"pip": ["-e ."]}
+    assert {"jupyterlab", "ipywidgets"} <= {library.split("=")[0] for library in libraries}
+    assert not any((REPO / name).exists() for name in ("binder", ".binder", "Dockerfile", "runtime.txt"))
+    project = tomllib.loads((REPO / "pyproject.toml").read_text())
+    packages = [path.parent.relative_to(REPO) for path in (REPO / "bavit_utils").rglob("__init__.py")]
+    assert {*project["tool"]["setuptools"]["packages"]} == {".".join(path.parts) for path in packages}
 
 
 def test_lock_holds_every_direct_dependency_within_its_bounds():

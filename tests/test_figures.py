@@ -1,5 +1,6 @@
-"""figures: files on disk that stay as they are, tables in Markdown, and what the picture figures paint."""
+"""figures: files on disk that stay as they are, tables in Markdown and LaTeX, and what is laid over pictures."""
 
+import io
 import os
 
 import matplotlib
@@ -10,7 +11,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from bavit_utils import figures
+from bavit_utils import figures, picture_plots
 from bavit_utils.config import get_profile
 from bavit_utils.figures import save_figure, save_table
 
@@ -94,18 +95,18 @@ def test_one_turned_patch_leaves_a_picture_figure_untouched_and_many_do_not(fold
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 255, (96, 96, 3), dtype=np.uint8) for _ in range(6)]
     keeps = [rng.random((12, 12)) < 0.5 for _ in range(6)]
-    path = save_figure(figures.figure4(pictures, {"model": keeps}), "figure4", SAMPLE, shows_pictures=True)
+    path = save_figure(picture_plots.figure4(pictures, {"model": keeps}), "figure4", SAMPLE, shows_pictures=True)
     age(path)
     keeps[2][5, 5] ^= True
-    save_figure(figures.figure4(pictures, {"model": keeps}), "figure4", SAMPLE, shows_pictures=True)
+    save_figure(picture_plots.figure4(pictures, {"model": keeps}), "figure4", SAMPLE, shows_pictures=True)
     assert path.stat().st_mtime_ns == 10**18
     keeps[2] = ~keeps[2]
-    save_figure(figures.figure4(pictures, {"model": keeps}), "figure4", SAMPLE, shows_pictures=True)
+    save_figure(picture_plots.figure4(pictures, {"model": keeps}), "figure4", SAMPLE, shows_pictures=True)
     assert path.stat().st_mtime_ns != 10**18
 
 
 def test_pictures_of_others_are_not_stored(folder, image):
-    fig = figures.figure4([image], {"model": [np.ones((2, 2), dtype=bool)]})
+    fig = picture_plots.figure4([image], {"model": [np.ones((2, 2), dtype=bool)]})
     assert save_figure(fig, "figure4", VOC, shows_pictures=True) is None
     assert not list(folder.rglob("*.png"))
     assert save_figure(line(), "line", VOC).exists()
@@ -117,6 +118,16 @@ FRAME = pd.DataFrame({
     "model": ["bavit-small", "a|b"], "accuracy": [0.75931, None], "tokens": [12288, None], "ours": [True, False],
     "text": ["not run here", 0.5],
 })
+
+
+def test_line_figures_are_small_and_look_as_drawn(folder):
+    fig = line()
+    stored = Image.open(save_figure(fig, "line", SAMPLE))
+    assert stored.mode == "P"
+    drawn = io.BytesIO()
+    fig.savefig(drawn, dpi=150)
+    off = np.abs(np.asarray(stored.convert("RGB"), int) - np.asarray(Image.open(drawn).convert("RGB"), int)).max(axis=2)
+    assert (off > 16).mean() < 2e-3
 
 
 def test_tables_are_markdown_and_csv(folder):
@@ -132,24 +143,45 @@ def test_tables_are_markdown_and_csv(folder):
     assert pd.read_csv(folder / "sample" / "table.csv").accuracy[0] == 0.75931
 
 
+def test_tables_are_latex_too(folder):
+    save_table(FRAME, "table_1", SAMPLE, "50 % & more: a_b #1.")
+    assert (folder / "sample" / "table_1.tex").read_text() == "\n".join([
+        r"\begin{table}", r"\centering\footnotesize", r"\caption{50 \% \& more: a\_b \#1.}", r"\label{tab:table_1}",
+        r"\begin{tabular}{lrrrl}", r"\toprule", r"model & accuracy & tokens & ours & text \\", r"\midrule",
+        r"bavit-small & 0.759 & 12,288 & yes & not run here \\", r"a$|$b & -- & -- & no & 0.500 \\", r"\bottomrule",
+        r"\end{tabular}", r"\end{table}", "",
+    ])
+
+
+def test_latex_wraps_long_texts_and_writes_what_it_can_read():
+    frame = pd.DataFrame({"change, %": ["-1.2 [-1.9, +0.6]", "a-b"], "x_1": ["≥ 50 % – {a}", "~" + 45 * "m"]})
+    lines = figures.latex_table(frame, "t", "τ").splitlines()
+    assert r"\begin{tabular}{lp{0.70\linewidth}}" in lines
+    assert r"change, \% & x\_1 \\" in lines
+    assert r"$-$1.2 [$-$1.9, +0.6] & $\ge$ 50 \% -- \{a\} \\" in lines
+    assert r"a-b & \textasciitilde{}" + 45 * "m" + r" \\" in lines
+
+
 @pytest.mark.parametrize(("column", "value", "written"), [
     ("accuracy", 0.75931 + 1e-8, False), ("accuracy", 0.7594, True), ("model", "bavit-large", True),
 ])
 def test_a_table_is_written_when_its_content_changes(folder, column, value, written):
     save_table(FRAME, "table", SAMPLE, "Caption.")
-    paths = folder / "sample" / "table.md", folder / "sample" / "table.csv"
+    paths = [folder / "sample" / f"table.{suffix}" for suffix in ("md", "csv", "tex")]
     times = [age(path) for path in paths]
     save_table(FRAME.assign(**{column: [value, FRAME[column][1]]}), "table", SAMPLE, "Caption.")
-    assert [path.stat().st_mtime_ns != then for path, then in zip(paths, times, strict=True)] == [written] * 2
+    assert [path.stat().st_mtime_ns != then for path, then in zip(paths, times, strict=True)] == [written] * 3
 
 
 def test_a_new_caption_or_a_lost_file_is_written(folder):
     save_table(FRAME, "table", SAMPLE, "200 pictures.")
     save_table(FRAME, "table", SAMPLE, "206 pictures.")
     assert (folder / "sample" / "table.md").read_text().startswith("206 pictures.")
-    (folder / "sample" / "table.csv").unlink()
-    save_table(FRAME, "table", SAMPLE, "206 pictures.")
-    assert (folder / "sample" / "table.csv").exists()
+    assert r"\caption{206 pictures.}" in (folder / "sample" / "table.tex").read_text()
+    for suffix in ("csv", "tex"):
+        (folder / "sample" / f"table.{suffix}").unlink()
+        save_table(FRAME, "table", SAMPLE, "206 pictures.")
+        assert (folder / "sample" / f"table.{suffix}").exists()
 
 
 def painted(ax, row: int, col: int):
@@ -172,53 +204,3 @@ def test_overlay_stretches_the_grid_over_the_picture(image):
     assert [(c.x0, c.y0, c.x1, c.y1) for c in corners] == [(0, 0, 30, 30), (30, 30, 60, 60)]
     with pytest.raises(ValueError, match="blue"):
         figures.overlay(axes[0], image, keep, "blue")
-
-
-def test_figure2_has_three_rows_and_shades_the_objects(image):
-    mask = np.zeros((60, 90), dtype=np.uint8)
-    mask[:30], mask[59] = 7, 255
-    fig = figures.figure2([image] * 2, [mask] * 2, [np.zeros((2, 3))] * 2)
-    assert len(fig.axes) == 6
-    shade = fig.axes[2].images[-1].get_array()
-    np.testing.assert_allclose(shade[0, 0, :3], to_rgb(figures.FG_COLOUR))
-    np.testing.assert_allclose(shade[40, 0, :3], 0)
-    np.testing.assert_allclose(shade[59, 0, :3], 1)
-
-
-def test_figure4_tells_the_sparsity(image):
-    less = np.array([[True, False], [False, False]])
-    fig = figures.figure4([image], {"small": [less], "large": [~less]})
-    assert [ax.texts[-1].get_text() for ax in fig.axes[1:]] == ["75% sparsity", "25% sparsity"]
-    assert [ax.texts[0].get_text() for ax in fig.axes[1:]] == ["small", "large"]
-
-
-def test_compare_grids_counts_foreground_only(image):
-    grid = np.array([[1, 0], [-100, 0]])
-    fig = figures.compare_grids([image], {"mask": [grid], "box": [grid == 0]}, boxes=[np.array([[1, 2, 30, 40]])])
-    assert [ax.get_title() for ax in fig.axes] == ["", "25% FG", "50% FG"]
-    assert [ax.texts[0].get_text() for ax in fig.axes[1:]] == ["mask", "box"]
-    assert fig.axes[0].patches[0].get_bbox().bounds == (1, 2, 29, 38)
-
-
-def test_figure6_marks_both_mistakes(image):
-    truth = np.array([[True, True, False, False]])
-    predicted = np.array([[True, False, True, False]])
-    fig = figures.figure6(image, truth, predicted, predicted | truth, steps=1)
-    marked = fig.axes[1].images[-1].get_array()
-    np.testing.assert_allclose(marked[0, 1, :3], to_rgb(figures.MISSED_COLOUR))
-    np.testing.assert_allclose(marked[0, 2, :3], to_rgb(figures.FALSE_COLOUR))
-    assert marked[0, 0, 3] == marked[0, 3, 3] == 0 and painted(fig.axes[2], 0, 1)[3] == 0
-    assert fig.axes[2].get_title() == "after 1 step"
-
-
-def test_contact_sheet_leaves_the_last_cells_empty(image):
-    fig = figures.contact_sheet([image] * 4, columns=3, boxes=[np.array([[0, 0, 9, 9]])] * 4, names=[["cup"]] * 4)
-    assert [len(ax.images) for ax in fig.axes] == [1, 1, 1, 1, 0, 0]
-    assert fig.axes[0].texts[0].get_text() == "cup"
-
-
-def test_literal_jaccard_crosses_tau_at_22_6_pixels():
-    curve = figures.literal_jaccard(0.5).axes[0].lines[1]
-    sides, values = curve.get_data()
-    assert sides[np.argmax(values < 0.5)] == pytest.approx(22.6, abs=0.5)
-    assert values[np.argmin(abs(sides - 32))] == pytest.approx(0.25, abs=0.01)

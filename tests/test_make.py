@@ -1,12 +1,14 @@
 """The make targets: that they exist, and that a set-up is made once."""
 
+import re
 import subprocess
 
 import pytest
 
+from bavit_utils.cli import _parser
 from bavit_utils.config import REPO
 
-TARGETS = ("reproduce", "test", "test-slow", "notebooks", "lab")
+TARGETS = ("reproduce", "figures", "test", "test-slow", "notebooks", "lab")
 
 
 def dry_run(*words: str) -> str:
@@ -28,3 +30,16 @@ def test_a_second_call_installs_nothing(tmp_path):
 
 def test_the_profile_is_passed_on():
     assert "notebooks --profile voc" in dry_run("reproduce", "PROFILE=voc")
+    assert "figures --profile own" in dry_run("figures", "PROFILE=own")
+
+
+def test_the_help_names_every_target_and_profile():
+    said = subprocess.run(["make", "help"], cwd=REPO, capture_output=True, text=True, check=True).stdout
+    rules = re.findall(r"^([a-z][a-z-]*):", (REPO / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {*TARGETS} == {*rules} - {"help", "setup", "clean"}
+    assert all(re.search(rf"^make {target}\b", said, re.MULTILINE) for target in {*rules} - {"help", "setup"})
+
+
+def test_the_verbs_that_make_calls_exist():
+    called = re.findall(r"\$\(BIN\)/bavit ([a-z-]+)", (REPO / "Makefile").read_text(encoding="utf-8"))
+    assert called and {*called} <= _parser()._subparsers._group_actions[0].choices.keys()

@@ -1,8 +1,7 @@
 """Model cards: every committed checkpoint has one, with what was measured on it, and they are up to date."""
 
 from bavit_utils.bavit import create_bavit, save_bavit
-from bavit_utils.config import CHECKPOINTS
-from bavit_utils.model_cards import CARDS, model_cards
+from bavit_utils.model_cards import CARDS, bundled, model_cards
 from bavit_utils.results import load_rows, short_hash
 
 
@@ -12,7 +11,7 @@ def test_the_cards_are_up_to_date():
 
 def test_every_checkpoint_has_a_card_with_its_metrics_and_hash():
     cards = {card.split("`")[1]: card for card in CARDS.read_text(encoding="utf-8").split("\n## ")[1:]}
-    paths = sorted(CHECKPOINTS.glob("*.safetensors"))
+    paths = bundled()
     assert sorted(cards) == [path.name for path in paths] and paths
     for path in paths:
         card = cards[path.name]
@@ -31,3 +30,9 @@ def test_a_checkpoint_without_a_stored_row_says_so(tmp_path):
     save_bavit(create_bavit(1, 32, False), tmp_path / "bavit-large-coco-box.safetensors", metadata)
     card = model_cards(tmp_path)
     assert "BAViT of 1 blocks for 32 px (2x2 patches)" in card and "| metrics | not measured |" in card
+
+
+def test_checkpoints_of_ones_own_pictures_and_at_half_scale_are_not_the_repositorys(tmp_path):
+    for name in ("yolos-own-screws", "bavit-small-voc2007-box-half", "yolos-sample"):
+        (tmp_path / f"{name}.safetensors").touch()
+    assert [path.stem for path in bundled(tmp_path)] == ["yolos-sample"]

@@ -40,6 +40,13 @@ def test_training_curves_count_epochs_from_the_first_evaluation():
     assert metric.get_ylabel() == "token accuracy"
 
 
+@pytest.mark.parametrize(("epochs", "scale"), [(4, "linear"), (30, "log")])
+def test_long_trainings_are_drawn_by_the_logarithm_of_the_epoch(epochs, scale):
+    steps = [5 * epoch for epoch in range(1, epochs + 1)]
+    rows = pd.DataFrame({"run": "one", "step": steps, "loss": 0.5, "metric": 0.8})
+    assert {ax.get_xscale() for ax in plots.training_curves(rows).axes} == {scale}
+
+
 def test_seeds_of_one_training_share_colour_and_name():
     runs = [f"{name}-seed{seed}" for name in ("small", "large") for seed in (0, 1)]
     rows = pd.DataFrame([{"run": run, "step": 5, "loss": 0.5, "metric": 0.8} for run in runs])
@@ -71,8 +78,8 @@ def test_papers_multiply_adds_count_bavit():
 def test_threshold_figure_draws_both_shares_by_threshold():
     rows = pd.DataFrame({"threshold": [0.9, 0.5], "sparsity": [0.3, 0.6], "fg_recall": [0.95, 0.8]})
     drawn = lines(plots.threshold_figure(rows).axes[0])
-    np.testing.assert_allclose(drawn["sparsity: patches pruned"], [[0.5, 0.6], [0.9, 0.3]])
-    np.testing.assert_allclose(drawn["foreground patches kept"], [[0.5, 0.8], [0.9, 0.95]])
+    np.testing.assert_allclose(drawn["patches pruned"], [[0.5, 0.6], [0.9, 0.3]])
+    np.testing.assert_allclose(drawn["foreground kept"], [[0.5, 0.8], [0.9, 0.95]])
 
 
 def test_token_arithmetic_writes_table_twos_reductions():

@@ -18,6 +18,7 @@ def test_rows_that_were_not_run_say_so(monkeypatch):
     assert table.ours["dense detector"] == NOT_RUN
     assert set(table.paper["token accuracy, bavit-small"]) == {"75.9 %"}
     assert table.ours["parameters of BAViT-small"] == "1.15 M"
+    assert table.status["dense detector"] == NOT_RUN and table.status["parameters of BAViT-small"] == "computed"
 
 
 def test_what_was_run_comes_from_the_stored_rows():
@@ -31,9 +32,25 @@ def test_what_was_run_comes_from_the_stored_rows():
     assert set(changes.paper) == {f"{100 * drop:+.1f}"}
 
 
+def test_who_chooses_stands_beside_bavit_with_what_it_costs():
+    table = paper_beside_ours(get_profile("sample"))
+    (ours,) = table.ours[table.quantity.str.startswith("AP by who") & table["measured on"].str.startswith("sample")]
+    rows = report.load_rows("selectors-sample", seed=0)
+    for name, shown in (("bavit-small", "bavit-small"), ("tome", "tome"), ("resolution-224", "no pruning, but 224 px")):
+        row = rows[(rows.selector == name) & ((rows.budget == 0.35) | rows.budget.isna())].iloc[0]
+        assert f"{shown} {100 * row.AP:.1f} (cost {row.share:.2f})" in ours
+
+
 def test_the_readmes_table_is_up_to_date():
     text = (REPO / "README.md").read_text(encoding="utf-8")
     assert text == readme_with_results(text), "run `bavit readme`"
+
+
+def test_every_headline_of_the_readme_is_a_row_that_was_run():
+    table = paper_beside_ours(get_profile("sample"))
+    for quantity, where in report._HEADLINES:
+        rows = table[table.quantity.str.startswith(quantity) & table["measured on"].str.startswith(where)]
+        assert len(rows) and NOT_RUN not in set(rows.status), (quantity, where)
 
 
 def test_a_readme_without_marks_is_refused():

@@ -12,7 +12,14 @@ from pycocotools.coco import COCO
 from bavit_utils import sample_world
 from bavit_utils.config import SAMPLE_DIR
 from bavit_utils.sample_world import (
-    CLASSES, OBJECT_COUNTS, SIZES, SPLITS, Scene, ensure_val_split, make_scene, write_split,
+    CLASSES,
+    OBJECT_COUNTS,
+    SIZES,
+    SPLITS,
+    Scene,
+    ensure_val_split,
+    make_scene,
+    write_split,
 )
 
 # Of pixels, masks and labels, by seed and size; another digest means another world, on which no checkpoint was trained.

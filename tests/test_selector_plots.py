@@ -70,7 +70,7 @@ def test_verdicts_count_intervals_that_leave_out_zero(rows):
 def test_the_context_is_what_true_background_costs(rows):
     table = context_table(rows, "oracle-mask", (0.05, 0.2, 0.35))
     assert table["sparsity, %"].tolist() == [5, 35]  # nothing is made up for 20 %
-    assert table["mistakes"].tolist() == ["-0.5", "-0.5"] and table["context"][0] == "-0.5 [-1.5, +0.5]"
+    assert table["mistakes"].tolist() == ["-2.0", "-2.0"] and table["context"][0] == "-0.5 [-1.5, +0.5]"
 
 
 def test_figures_draw_what_there_is(rows):

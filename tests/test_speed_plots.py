@@ -32,6 +32,14 @@ def test_pictures_a_second_are_interpolated_in_time():
     assert speed_plots.dense_images_per_s(ROWS, 8) == pytest.approx(10)
 
 
+def test_the_band_of_the_quicker_batch_is_not_cut_off():
+    quick = ROWS.assign(q25_ms=ROWS["q25_ms"].where(ROWS["batch"] == 1, ROWS["q25_ms"] / 2))
+    fig = speed_plots.speed_figure(quick)
+    for ax in fig.axes:
+        band = ax.collections[0].get_paths()[0].vertices[:, 1]
+        assert ax.get_ylim()[0] == 0.5 and ax.get_ylim()[1] > band.max()
+
+
 def test_the_speed_figure_has_a_panel_a_batch_size_with_both_wrong_ways():
     fig = speed_plots.speed_figure(ROWS)
     assert [ax.get_title() for ax in fig.axes] == ["batch 1: breaks even at 5%", "batch 8: breaks even at 5%"]

@@ -90,7 +90,7 @@ def test_visits_resume_in_the_middle_of_an_epoch():
 
 
 def test_fewer_pictures_than_a_batch_is_an_error():
-    with pytest.raises(ValueError, match="3 pictures don't fill one batch of 4: lower batch_size"):
+    with pytest.raises(ValueError, match="3 pictures don't fill one batch of 4: give more, or lower batch_size"):
         Visits(3, 4, seed=0)
 
 

@@ -1,0 +1,180 @@
+"""How the threshold explorer looks: pictures by Pillow and NumPy, quick enough to follow a hand, and numbers in HTML.
+
+Pictures are uint8 [h, w, 3]; a grid [rows, cols] is stretched over the whole of one.
+"""
+
+import html
+import io
+from functools import cache
+
+import numpy as np
+from matplotlib import colormaps, font_manager
+from matplotlib.colors import to_hex
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+
+from ..figures import BLUE, FG_COLOUR, MISSED_COLOUR, ORANGE
+from ..images import warp
+from . import MIN_SCORE, Found, Numbers, repeats
+
+_SIDE = 400  # pixels of the longer side
+_NARROWEST = 1 / 3  # of a picture's sides, so that a strip still shows something
+_CIVIDIS = (255 * colormaps["cividis"](np.arange(256))[:, :3]).round().astype(np.uint8)
+_GRADIENT = ", ".join(to_hex(colour / 255) for colour in _CIVIDIS[::15])
+_BOTH, _ALONE = (BLUE, "white"), (ORANGE, "black")  # boxes, and the text on them: found in both runs, or in one only
+
+STYLE = """<style>
+.bavit-explorer {padding: 4px 12px 8px 4px}
+.bavit-tiles {display: grid; grid-template-columns: repeat(auto-fit, minmax(112px, 1fr)); gap: 6px; line-height: 1.35;
+  margin: 6px 0}
+.bavit-tiles > div {background: var(--jp-layout-color2, #f3f3f3); border-radius: 6px; padding: 6px 8px}
+.bavit-tiles b {display: block; font-size: 18px; font-weight: 600; white-space: nowrap}
+.bavit-tiles small {font-size: 11px; font-weight: 400}
+.bavit-tiles span, .bavit-small {font-size: 11px; color: var(--jp-ui-font-color1, #333)}
+.bavit-caption {font-size: 12px; line-height: 1.35; font-weight: 600}
+.bavit-chip {display: inline-block; width: 10px; height: 10px; margin: 0 4px 0 0; border-radius: 2px}
+.bavit-key {display: inline-block; white-space: nowrap; margin-right: 8px}
+.bavit-bar {position: relative; height: 12px; border-radius: 2px}
+.bavit-bar i {position: absolute; top: -3px; height: 18px; width: 3px; margin-left: -1px; outline: 1px solid white}
+.bavit-ends {display: flex; justify-content: space-between}
+.bavit-view {width: 100%; border-radius: 4px}
+.bavit-stale {opacity: 0.4}
+</style>"""
+
+
+def canvas(image: np.ndarray) -> np.ndarray:
+    """The picture at the size of the drawings, uint8 [h, w, 3], its longer side 400 pixels."""
+    sides = np.array(image.shape[:2]) / max(image.shape[:2])
+    height, width = (np.maximum(sides, _NARROWEST) * _SIDE).round().astype(int).tolist()
+    return warp(image, (height, width))
+
+
+def map_view(picture: np.ndarray, fg_prob: np.ndarray, above: np.ndarray) -> bytes:
+    """The foreground probability [rows, cols] in cividis, and an outline of what is `above` the cut, as JPEG."""
+    view = _stretch(_CIVIDIS[(255 * fg_prob).round().astype(int)], picture)
+    return _jpeg(_outlined(view, _stretch(above, picture)))
+
+
+def keep_view(picture: np.ndarray, keep: np.ndarray, truth: np.ndarray | None) -> bytes:
+    """The picture with pruned patches faded, true foreground among them marked, and the kept outlined, as JPEG."""
+    view = _faded(picture, keep)
+    if truth is not None:
+        lost = _stretch((truth == 1) & ~keep, picture)
+        view[lost] = picture[lost] // 3 + (np.array(ImageColor.getrgb(MISSED_COLOUR)) * 2 // 3).astype(np.uint8)
+    return _jpeg(_outlined(view, _stretch(keep, picture)))
+
+
+def boxes_view(picture: np.ndarray, keep: np.ndarray | None, found: Found, in_both: list[bool]) -> bytes:
+    """The picture, pruned patches faded, with what is found there: blue in both runs, orange here only; as JPEG."""
+    view = Image.fromarray(picture if keep is None else _faded(picture, keep))
+    draw, font = ImageDraw.Draw(view), _font()
+    corners = (found.boxes.numpy().clip(0, 1) * (np.tile(view.size, 2) - 1)).tolist()
+    colours = [_BOTH if both else _ALONE for both in in_both]
+    for (x1, y1, x2, y2), (colour, _) in zip(corners, colours, strict=True):
+        draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=colour, width=3)
+    for (x1, y1, _, _), (colour, ink), name, doubled in zip(corners, colours, found.names, repeats(found), strict=True):
+        if doubled:  # a name is written once, and over all the lines
+            continue
+        _, _, right, bottom = draw.textbbox((0, 0), name, font)
+        x, y = min(x1, view.width - right - 6), y1 - bottom - 4 if y1 > bottom + 4 else y1
+        draw.rectangle((x, y, x + right + 6, y + bottom + 4), fill=colour)
+        draw.text((x + 3, y + 1), name, ink, font)
+    return _jpeg(np.asarray(view))
+
+
+def bar(threshold: float) -> str:
+    """The probability's colours with a mark where the threshold cuts, in HTML."""
+    mark = f'<i style="left: {100 * (1 - threshold):.2f}%; background: {FG_COLOUR}"></i>'
+    ends = '<div class="bavit-small bavit-ends"><span>0 % background</span><span>foreground 100 %</span></div>'
+    return f'<div class="bavit-bar" style="background: linear-gradient(to right, {_GRADIENT})">{mark}</div>{ends}'
+
+
+def keep_legend(truth_known: bool) -> str:
+    """What the colours of `keep_view` mean, in HTML."""
+    lost = [(MISSED_COLOUR, "object lost")] if truth_known else []
+    return _legend([("transparent", "kept", FG_COLOUR), ("#ddd", "pruned"), *lost])
+
+
+def boxes_legend(alone: str) -> str:
+    """What the colours of `boxes_view` mean, in HTML; `alone`: of a box found in this run only."""
+    return _legend([(_BOTH[0], "found in both"), (_ALONE[0], alone)])
+
+
+def caption(text: str) -> str:
+    """A view's title in HTML."""
+    return f'<div class="bavit-caption">{html.escape(text)}</div>'
+
+
+def sentences(lines: list[str]) -> str:
+    """What has to be said, a line each, in HTML that a screen reader reads out."""
+    return f'<div class="bavit-small" role="status">{"<br>".join(map(html.escape, lines))}</div>'
+
+
+def tiles(
+    numbers: Numbers, measured_ms: float | None = None, n_found: int | None = None, n_dense: int | None = None
+) -> str:
+    """The numbers, a tile each, in HTML; those of the detector's run on kept patches are None until it is made."""
+    n = numbers
+    recall = "–" if n.fg_recall is None else f"{n.fg_recall:.0%}"
+    cells = [
+        ("Pruned (sparsity)", f"{n.sparsity:.0%}", f"{n.kept} of {n.patches} kept"),
+        ("Foreground recall", recall, "truth not known" if n.fg_recall is None else "of true patches"),
+        ("Tokens", f"{n.tokens:,}", f"unpruned: {n.dense_tokens:,}"),
+        ("Multiply-adds", f"{n.gmacs:.2f} G", f"unpruned: {n.dense_gmacs:.2f} G"),
+    ]
+    if n.dense_ms:
+        speed_up = f" <small>{n.dense_ms / measured_ms:.2f}×</small>" if measured_ms else ""
+        cells += [
+            ("Time, predicted", f"{n.predicted_ms:.0f} ms", "by multiply-adds"),
+            ("Time, measured", _or_dots(measured_ms, " ms") + speed_up, f"unpruned: {n.dense_ms:.0f} ms"),
+            (f"Boxes, ≥ {MIN_SCORE:.0%} sure", _or_dots(n_found), f"unpruned: {_or_dots(n_dense)}"),
+        ]
+    return '<div class="bavit-tiles">' + "".join(map(_tile, *zip(*cells))) + "</div>"
+
+
+def _or_dots(value: float | None, unit: str = "") -> str:
+    return "…" if value is None else f"{value:.0f}{unit}"
+
+
+def _tile(title: str, value: str, note: str) -> str:
+    return f"<div><span>{title}</span><b>{value}</b><span>{note}</span></div>"
+
+
+def _legend(entries: list[tuple[str, ...]]) -> str:
+    def key(colour: str, text: str, border: str = "transparent") -> str:
+        chip = f'<span class="bavit-chip" style="background: {colour}; border: 2px solid {border}"></span>'
+        return f'<span class="bavit-key">{chip}{html.escape(text)}</span>'
+
+    return f'<div class="bavit-small">{"".join(key(*entry) for entry in entries)}</div>'
+
+
+def _stretch(cells: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """Every pixel's cell: [rows, cols, ...] to [h, w, ...]."""
+    (height, width), (rows, cols) = picture.shape[:2], cells.shape[:2]
+    return cells[np.arange(height) * rows // height][:, np.arange(width) * cols // width]
+
+
+def _faded(picture: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Pruned patches nearly white, with as much of the picture as tells what went."""
+    return np.where(_stretch(keep, picture)[..., None], picture, picture // 5 + np.uint8(204))
+
+
+def _outlined(view: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The border of `inside`, bool [h, w], three pixels wide and within the picture."""
+    padded = np.pad(inside, 2)
+    rim = np.zeros_like(inside)
+    for down, right in ((0, 2), (4, 2), (2, 0), (2, 4), (0, 0), (0, 4), (4, 0), (4, 4)):
+        rim |= inside & ~padded[down : down + inside.shape[0], right : right + inside.shape[1]]
+    view = view.copy()
+    view[rim] = ImageColor.getrgb(FG_COLOUR)
+    return view
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 14)
+
+
+def _jpeg(view: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(view).save(buffer, "jpeg", quality=90, subsampling=0)
+    return buffer.getvalue()

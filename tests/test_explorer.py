@@ -1,0 +1,119 @@
+"""What the threshold explorer computes, and which pictures and models it offers."""
+
+import numpy as np
+import pytest
+import torch
+
+from bavit_utils import config, cost
+from bavit_utils.annotations import labels_for
+from bavit_utils.config import get_profile
+from bavit_utils.explorer import Detector, Found, Pruner, choices, matched, repeats
+from bavit_utils.explorer.pictures import photographs, picture_sources
+
+PROFILE = get_profile("sample")
+
+
+@pytest.fixture(scope="module")
+def pruner():
+    torch.set_num_threads(1)
+    return Pruner(PROFILE, "bavit-small", Detector(PROFILE))
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return next(iter(picture_sources(PROFILE)[0]["sample world"].values()))()
+
+
+def test_numbers_are_the_papers_arithmetic(pruner, scene):
+    keep = torch.zeros(1, 16, 16, dtype=torch.bool)
+    keep[:, :, :4] = True
+    numbers = pruner.numbers(scene, keep)
+    row = cost.token_table(0.75, PROFILE).iloc[0]
+    assert (numbers.sparsity, numbers.kept, numbers.patches) == (0.75, 64, 256)
+    assert (numbers.tokens, numbers.dense_tokens) == (row.tokens_total, row.tokens_yolos)
+    assert numbers.gmacs == cost.multiply_adds(64, PROFILE) / 1e9
+    assert numbers.predicted_ms == pytest.approx(numbers.dense_ms * numbers.gmacs / numbers.dense_gmacs)
+    truth = labels_for(scene.record, PROFILE.detector_grid, PROFILE.pruner_rule) == 1
+    assert numbers.fg_recall == pytest.approx(truth[:, :4].sum() / truth.sum())
+
+
+def test_found_boxes_are_shares_of_the_picture_and_pruning_changes_them(pruner, scene):
+    dense = pruner.detector.found(scene)
+    assert dense.names and dense.boxes.shape == (len(dense.names), 4)
+    assert dense.boxes.min() > -0.1 and dense.boxes.max() < 1.1 and dense.ms > 0
+    nothing = pruner.detector.found(scene, torch.zeros(1, 16, 16, dtype=torch.bool))
+    assert nothing.names != dense.names
+    everything = pruner.detector.found(scene, torch.ones(1, 16, 16, dtype=torch.bool))
+    assert everything.names == dense.names and all(matched(dense, everything))
+
+
+def test_the_measured_time_counts_bavit(pruner, scene):
+    keep = pruner.keep(scene, 0.5)
+    assert pruner.measured_ms(scene, keep) > pruner.detector.found(scene, keep).ms
+
+
+def test_matched_wants_class_and_half_the_overlap():
+    boxes = torch.tensor([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1], [0, 0.5, 0.5, 1]])
+    one = Found(boxes, ["cat", "dog", "cat"], 1.0)
+    moved = boxes + torch.tensor([0.05, 0.0, 0.05, 0.0])
+    other = Found(moved[[0, 1]], ["cat", "cat"], 1.0)
+    assert matched(one, other) == [True, False, False]
+    assert (
+        repeats(one) == [False] * 3
+        and repeats(Found(torch.cat([boxes, moved]), one.names * 2, 1.0)) == [False] * 3 + [True] * 3
+    )
+    assert matched(one, Found(torch.zeros(0, 4), [], 1.0)) == [False] * 3 and matched(other, one) == [True, False]
+
+
+def test_photographs_have_no_truth(pruner):
+    sources, missing = picture_sources(PROFILE)
+    assert not missing and list(sources) == ["sample world", "photographs"]
+    photograph = sources["photographs"]["cat"]()
+    assert pruner.truth(photograph) is None and not photograph.drawn
+    assert np.array_equal(photograph.image, photographs()["cat"])
+    numbers = pruner.numbers(photograph, pruner.keep(photograph, 0.5))
+    assert numbers.fg_recall is None
+
+
+def test_scenes_with_a_few_objects_come_first_and_none_is_lost():
+    scenes = picture_sources(PROFILE)[0]["sample world"]
+    assert len(scenes) == 200
+    counts = [int(name.split(": ")[1].split()[0]) for name in scenes]
+    few = [2 <= count <= 4 for count in counts]
+    assert few == sorted(few, reverse=True) and True in few and False in few
+
+
+def test_own_data_comes_first_and_its_absence_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("BAVIT_DATA_DIR", str(tmp_path))
+    sources, missing = picture_sources(get_profile("voc"))
+    assert list(sources) == ["sample world", "photographs"]
+    assert len(missing) == 1 and "set BAVIT_DATA_DIR" in missing[0]
+
+
+def test_a_folder_of_real_pictures_is_offered(real_data):
+    sources, missing = picture_sources(get_profile("voc"))
+    assert not missing and list(sources) == ["voc2007, test", "sample world", "photographs"]
+    picture = next(iter(sources["voc2007, test"].values()))()
+    assert picture.record.dataset == "voc2007" and not picture.drawn
+
+
+def test_choices_are_what_is_stored_the_profiles_own_first(monkeypatch, tmp_path):
+    assert list(choices(PROFILE).values())[:2] == [(PROFILE, "bavit-small"), (PROFILE, "bavit-large")]
+    monkeypatch.setattr(config, "CHECKPOINTS", tmp_path)
+    assert choices(PROFILE) == {}
+    coco = get_profile("coco")
+    coco.checkpoint("bavit-large").touch()
+    assert choices(PROFILE) == {"BAViT-large, trained on coco": (coco, "bavit-large")}
+
+
+def test_a_missing_detector_is_told_with_the_remedy(monkeypatch, tmp_path):
+    assert Detector.missing(PROFILE) is None
+    monkeypatch.setattr(config, "CHECKPOINTS", tmp_path)
+    monkeypatch.setenv("BAVIT_DATA_DIR", str(tmp_path))
+    said = Detector.missing(get_profile("voc"))
+    assert "yolos-voc2007.safetensors isn't here" in said and "bavit train-yolos --profile voc --store" in said
+    assert "bavit download yolos-tiny" in Detector.missing(get_profile("coco"))
+    for name in ("model.safetensors", "config.json"):
+        (tmp_path / "weights" / "yolos-tiny").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "weights" / "yolos-tiny" / name).touch()
+    assert Detector.missing(get_profile("coco")) is None
