@@ -43,7 +43,7 @@ notebooks: setup
 	$(BIN)/bavit notebooks --profile sample --refresh
 
 lab: setup
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks --ServerApp.tornado_settings='{"websocket_max_message_size": 104857600}'
 
 clean:
 	rm -rf $(VENV)

@@ -199,7 +199,12 @@ def _add_measurements(verbs: _Verbs) -> None:
         "profile's rule",
     )
     detectors = "yolos", "yolos-f", "yolos-control"
-    swept.add_argument("--detector", choices=detectors, default="yolos", help="default: yolos")
+    swept.add_argument(
+        "--detector",
+        choices=detectors,
+        default="yolos",
+        help="yolos as trained, yolos-f trained on with pruned pictures, yolos-control with whole ones; default: yolos",
+    )
     swept.add_argument("--keep-aspect", action="store_true", help="shorter side at the detector's size, no warping")
     swept.add_argument("--variants", action="store_true", help="also with the fill, other resizings, partial pruning")
     compared = verbs.add("compare", cli_selectors.compare, *common, example="--profile sample --store")

@@ -23,7 +23,7 @@ from .annotations import IGNORE_INDEX
 from .config import Profile, figures_dir
 
 # Okabe and Ito's colours, which colour-blind eyes tell apart, and what they stand for here.
-BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = PALETTE = (
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
 )
 GREY = "#8C8C8C"

@@ -123,7 +123,7 @@ def merged_multiply_adds(counts: Sequence[int], profile: Profile, heads: int = 3
 def schedule_for(multiply_adds_wanted: float, profile: Profile) -> list[int]:
     """The schedule that comes nearest to so many multiply-adds, by bisection over the patches merged in all."""
     patches, depth = int(np.prod(profile.detector_grid)), profile.detector_depth
-    low, high = 0, patches - 1
+    low, high = 0, depth * (patches // 2)
     while low < high:
         middle = (low + high) // 2
         cost = merged_multiply_adds(merge_schedule(middle, depth, patches), profile)

@@ -262,7 +262,6 @@ class Paper:
     detector_img_size: int = 512
     bavit_tokens: int = 576
     detector_tokens: int = 1024
-    total_layers: int = 14  # 2 of BAViT and 12 of YOLOS
     fill_more_than: int = 2
     fill_steps: int = 3
     # section 4.1

@@ -18,6 +18,7 @@ from .token_selectors import CHOICES, REFERENCE, Inputs
 from .yolos import PrunedYolos, create_yolos
 
 N_BOOT = 1000
+BETWEEN = (0.9, 0.8, 0.53, 0.4, 0.23, 0.17)  # more points of BAViT-small's curve, so that its chords stay near to it
 TIMED_AT = 0.35  # the budget at which runs are timed at the paper's sizes, too
 
 
@@ -50,26 +51,29 @@ def compare(
     folder: Path | None = None,
     sparsities: Sequence[float] = SPARSITIES,
     repeats: int = 15,
+    between: Sequence[float] = BETWEEN,
 ) -> list[dict]:
     """Rows of `results/selectors-<profile>.json`: the selectors called `names`, at each budget, against BAViT-small.
 
     Detections are kept in `folder`, so that the same call goes on where an interrupted one stopped. `delta_to_bavit`
     pairs a row with BAViT-small of the same budget: equal sparsity for choices by scores, equal multiply-adds for
-    methods. `delta_at_gmacs` pairs each with BAViT-small's curve at the row's multiply-adds, `delta_at_paper_share` at
-    what these would be at the paper's sizes, where BAViT takes a smaller share. Then all runs are timed in turn on one
-    picture each, `repeats` times (0: not at all), the selector included: `latency_ms_b1`, and at the paper's sizes, for
-    the budget of `TIMED_AT`, `paper_latency_ms_b1`. The dense detector is a row, too.
+    methods. `delta_at_gmacs` pairs each with BAViT-small's curve, which has points `between`, too, at the row's
+    multiply-adds, `delta_at_paper_share` at what these would be at the paper's sizes, where BAViT takes a smaller
+    share. Then all runs are timed in turn on one picture each, `repeats` times (0: not at all), the selector included:
+    `latency_ms_b1`, and at the paper's sizes, for the budget of `TIMED_AT`, `paper_latency_ms_b1`. The dense detector
+    is a row, too.
     """
     labels = torch.from_numpy(stacked_labels(inputs.records, inputs.profile.detector_grid, inputs.profile.pruner_rule))
     first = dense_run(inputs)
     dense = _evaluated(first, inputs, folder)
-    reference = list(chosen_runs(REFERENCE, inputs, sparsities))
-    bavit = {run.budget: _evaluated(run, inputs, folder) for run in reference}
-    evaluations = [bavit[run.budget] for run in reference] + [dense]
+    every = list(chosen_runs(REFERENCE, inputs, (*sparsities, *between)))
+    bavit = {run.budget: _evaluated(run, inputs, folder) for run in every}
+    evaluations = [bavit[run.budget] for run in every] + [dense]
     curves = [
-        ReferenceCurve([run.cost(profile) for run in reference] + [_undecided(profile)], evaluations)
+        ReferenceCurve([run.cost(profile) for run in every] + [_undecided(profile)], evaluations)
         for profile in (inputs.profile, get_profile("coco"))
     ]
+    reference = every[: len(sparsities)]
     budgets = {run.budget: run.cost(inputs.profile) for run in reference}
     others = (run for name in names if name != REFERENCE for run in runs(name, inputs, budgets))
     rows, timed, paper = [], {}, _paper_inputs()

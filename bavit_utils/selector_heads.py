@@ -46,7 +46,7 @@ class ScoringNetwork(nn.Module):
 
 
 class SparseDetrSelector(nn.Module):
-    """Sparse DETR's scoring (Roh et al. 2022, section 3.3): which tokens the detection tokens look at.
+    """Sparse DETR's scoring (Roh et al. 2022, "Finding salient encoder tokens"): what the detection tokens look at.
 
     Changed for YOLOS: it has no decoder, so the cross-attention map is that of the detection tokens in every block, and
     tokens are cut before the first layer, not between CNN and encoder.
@@ -69,12 +69,12 @@ class SparseDetrSelector(nn.Module):
 
 
 class FocusDetrSelector(nn.Module):
-    """Focus DETR's foreground token selector (Zheng et al. 2023, section 3.2), with top-down score modulation.
+    """Focus DETR's foreground token selector (Zheng et al. 2023, "Scoring mechanism"): top-down score modulation.
 
-    S_(l-1) = MLP(f_(l-1) (1 + UP(alpha_l S_l))), one network for all scales. Changed for YOLOS: f are its patch
-    embeddings, averaged over 1, 2 and 4 patches each way in place of a CNN's pyramid; as only the finest are computed
-    later, a patch's score is the best over scales. The score of categories, which that paper adds from its encoder's
-    layers on, is left out: nothing has run yet.
+    S_(l-1) = MLP(f_(l-1) (1 + UP(alpha_l S_l))), one network for all scales; UP copies scores. Changed for YOLOS: f are
+    its patch embeddings, averaged over 1, 2 and 4 patches each way in place of a CNN's pyramid; as only the finest are
+    computed later, a patch's score is the best over scales. The score of categories, which that paper adds from its
+    encoder's layers on, is left out: nothing has run yet.
     """
 
     def __init__(self, embed_dim: int = EMBED_DIM):
@@ -104,8 +104,9 @@ class FocusDetrSelector(nn.Module):
 def focus_targets(boxes: Tensor, grids: Sequence[tuple[int, int]]) -> list[Tensor]:
     """Focus DETR's labels: foreground where a box holds the token's centre, and its own is as far as `RANGES` say.
 
-    `boxes [n, 4]` are cxcywh in 0 to 1. The distance is the larger of the two along the axes ("checkerboard"). Gives a
-    float tensor [rows, cols] for each of `grids`, the finest first.
+    `boxes [n, 4]` are cxcywh in 0 to 1. The distance is the larger of the two along the axes ("checkerboard"), as the
+    paper says; its code takes that to the farthest side of the box. Gives a float tensor [rows, cols] for each of
+    `grids`, the finest first.
     """
     labels = []
     for (rows, cols), (nearest, farthest) in zip(grids, RANGES, strict=True):

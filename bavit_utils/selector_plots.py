@@ -24,8 +24,10 @@ STYLES = {
     "bavit-small-fill": ("BAViT-small, post-processed", BLUE, "-.", "."),
     "bavit-large-fill": ("BAViT-large, post-processed", BLUE, (0, (1, 3)), "."),
     "sparse-detr": ("Sparse DETR's scoring", VERMILION, "-", "s"),
+    "sparse-detr-threshold": ("Sparse DETR's, one threshold", VERMILION, "--", "."),
     "sparse-detr-map": ("the attention it learns", VERMILION, ":", "s"),
     "focus-detr": ("Focus DETR's scoring", GREEN, "-", "^"),
+    "focus-detr-threshold": ("Focus DETR's, one threshold", GREEN, "--", "."),
     "contrast": ("local contrast", ORANGE, "-", "v"),
     "centre": ("centre of the picture", ORANGE, "--", "v"),
     "random": ("random, five seeds", GREY, "-", "x"),
@@ -33,11 +35,16 @@ STYLES = {
     "layer-2": ("BAViT-small after layer 2", SKY, "-", "P"),
     "layer-4": ("BAViT-small after layer 4", SKY, "--", "P"),
     "resolution": ("lower resolution", BLACK, "-", "*"),
-    "oracle-mask": ("true masks", BLACK, "--", ""),
-    "oracle-box": ("true boxes", BLACK, "--", ""),
-    "oracle-near": ("truth, then what is near it", BLACK, ":", ""),
+    "oracle-exact": ("true labels", BLACK, "--", ""),
+    "oracle-near": ("true labels, far background first", BLACK, ":", ""),
+    "oracle-mask": ("true masks, on BAViT's grid", GREY, "--", ""),
+    "oracle-box": ("true boxes, on BAViT's grid", GREY, ":", ""),
 }
-_DRAWN = [name for name in STYLES if name not in ("bavit-small-topk", "bavit-small-fill", "bavit-large-fill")]
+_TABLES_ALONE = {
+    "bavit-small-topk", "bavit-small-fill", "bavit-large-fill", "sparse-detr-threshold", "focus-detr-threshold",
+    "oracle-mask", "oracle-box",
+}  # fmt: skip
+_DRAWN = [name for name in STYLES if name not in _TABLES_ALONE]
 
 
 def selector_title(name: str) -> str:
@@ -52,11 +59,11 @@ def _family(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     return found.sort_values("gmacs")
 
 
-def comparison_figure(rows: pd.DataFrame, oracle: str) -> Figure:
+def comparison_figure(rows: pd.DataFrame) -> Figure:
     """The change in AP of each selector against sparsity, latency, and multiply-adds here and at the paper's sizes.
 
-    `oracle` is the name of the true labels to draw. What needs the truth, or a run of the detector, stands in the first
-    panel alone. Random choice is drawn as the range of its seeds.
+    What needs the truth, or a run of the detector, stands in the first panel alone. Random choice is drawn as the range
+    of its seeds.
     """
     fig, axes = plt.subplots(2, 2, figsize=(TEXT_WIDTH, 6.6), sharey=True)
     dense = rows[rows["selector"] == "dense"].iloc[0]
@@ -68,9 +75,7 @@ def comparison_figure(rows: pd.DataFrame, oracle: str) -> Figure:
     }
     for column, (ax, title, unit) in panels.items():
         for name in _DRAWN:
-            if (name.startswith("oracle") and name not in (oracle, "oracle-near")) or (
-                column != "sparsity" and name in TRUTH
-            ):
+            if column != "sparsity" and name in TRUTH:
                 continue
             _draw(ax, _family(rows, name), name, column, unit)
         ax.set_xlabel(title)
@@ -103,14 +108,14 @@ def _draw(ax: Axes, part: pd.DataFrame, name: str, column: str, unit: float) -> 
     ax.plot(part["x"], part["y"], ls=line, marker=marker, ms=3.5, lw=1.3, color=colour, label=label)
 
 
-def context_figure(rows: pd.DataFrame, oracle: str, highest: float = 0.5) -> Figure:
+def context_figure(rows: pd.DataFrame, highest: float = 0.5) -> Figure:
     """The change in AP where exactly true background goes, against mistakes: the first tokens of Table 2.
 
     The true labels with the rest in random order, and in the order of its distance to what is true; BAViT; random
     choice; and the paper's rows. Bands are 95 % intervals over pictures, paired with the dense detector.
     """
     fig, ax = plt.subplots(figsize=(0.75 * TEXT_WIDTH, 3.4))
-    for name in ("oracle-near", oracle, "bavit-small", "random"):
+    for name in ("oracle-near", "oracle-exact", "bavit-small", "random"):
         part = rows[(rows["selector"] == name) & (rows["sparsity"] <= highest)]
         if not len(part):
             continue

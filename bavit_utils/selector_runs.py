@@ -18,7 +18,6 @@ from .token_selectors import (
     CHOICES,
     FREE_SCORERS,
     PIXEL_SCORERS,
-    REFERENCE,
     TRUTH,
     Choice,
     Inputs,
@@ -93,24 +92,24 @@ class Chooser:
         """Keep masks of all pictures, boolean [N, rows, cols]."""
         return detector_keep(self.maps, threshold, self.inputs.profile.detector_grid, self.choice.fill_steps)
 
-    def cost(self, keep: Tensor, layers: int, profile: Profile) -> float:
-        """Mean multiply-adds of a picture at a profile's sizes, its detector cut after as large a share of its layers.
-
-        The scores are included, where they aren't given for nothing.
-        """
+    def cost(self, keep: Tensor, profile: Profile) -> float:
+        """Mean multiply-adds of a picture at a profile's sizes, the scores included, where they aren't for nothing."""
         kept = keep.flatten(1).double().mean(dim=1).numpy() * _patches(profile)
-        after = layers * profile.detector_depth // self.inputs.profile.detector_depth
-        return (self.scorer.multiply_adds(profile) if self.scorer else 0) + multiply_adds(kept, profile, None, after)
+        own = self.scorer.multiply_adds(profile) if self.scorer else 0
+        return own + multiply_adds(kept, profile, None, self._after_layers(profile))
 
-    def work(self, threshold: float, keep: Tensor, layers: int, inputs: Inputs) -> Callable[[], object]:
+    def _after_layers(self, profile: Profile) -> int:
+        """As large a share of another profile's layers."""
+        return self.choice.after_layers * profile.detector_depth // self.inputs.profile.detector_depth
+
+    def work(self, threshold: float, keep: Tensor, inputs: Inputs) -> Callable[[], object]:
         """Scores, cut and detector on the picture whose number of kept patches is nearest to the mean.
 
-        With the networks of `inputs`, at their sizes, and the detector cut after as large a share of its layers.
+        With the networks of `inputs`, at their sizes. The picture is resized and normalised beforehand.
         """
         counts = keep.flatten(1).sum(dim=1).double()
         typical, profile = (counts - counts.mean()).abs().argmin(), inputs.profile
         image, mask = self.inputs.images[typical], resize_grid(keep[typical][None], profile.detector_grid)
-        after = layers * profile.detector_depth // self.inputs.profile.detector_depth
         large, small, looks = _pixels(inputs, image, profile.detector_img_size), None, None
         if self.scorer and self.choice.scorer not in TRUTH:
             looks = (
@@ -124,7 +123,7 @@ class Chooser:
                 scores = looks.score(small)
                 scores = ranks(scores) if self.choice.per_picture else scores
                 detector_keep(scores, threshold, profile.detector_grid, self.choice.fill_steps)
-            inputs.detector(large, mask, after_layers=after)
+            inputs.detector(large, mask, after_layers=self._after_layers(profile))
 
         return work
 
@@ -146,52 +145,30 @@ def dense_run(inputs: Inputs) -> Run:
 def chosen_runs(name: str, inputs: Inputs, sparsities: Sequence[float] = SPARSITIES) -> Iterator[Run]:
     """A choice by scores, cut at each sparsity."""
     chooser = Chooser.of(name, inputs)
+    options = {"after_layers": chooser.choice.after_layers}
     for sparsity in sparsities:
         threshold = chooser.threshold(sparsity)
         keep = chooser.keep(threshold)
-        work = partial(chooser.work, threshold, keep, 0)
-        file, cost = f"sparsity-{sparsity}-seed-{inputs.seed}", partial(chooser.cost, keep, 0)
-        yield Run(name, sparsity, cost, inputs.detector, file, work, keep, seed=inputs.seed, files=chooser.files)
-
-
-def later_runs(layers: int, inputs: Inputs, budgets: dict[float, float]) -> Iterator[Run]:
-    """BAViT-small's choice, made after so many of the detector's layers: the first ones see every token.
-
-    `budgets` maps sparsities to the multiply-adds that BAViT-small costs there before the first layer; what can't be
-    had that cheaply is left out.
-    """
-    chooser = Chooser.of(REFERENCE, inputs)
-
-    def cut(sparsity: float) -> tuple[float, Tensor, Callable[[Profile], float]]:
-        threshold = chooser.threshold(sparsity)
-        keep = chooser.keep(threshold)
-        return threshold, keep, partial(chooser.cost, keep, layers)
-
-    for sparsity, wanted in budgets.items():
-        low, high = 0.0, 1.0  # of the sparsity after these layers
-        for _ in range(12):
-            middle = (low + high) / 2
-            dear = cut(middle)[2](inputs.profile) > wanted
-            low, high = (middle, high) if dear else (low, middle)
-        threshold, keep, cost = cut(high)
-        if cost(inputs.profile) > 1.01 * wanted:
-            continue
-        file, work = f"budget-{sparsity}", partial(chooser.work, threshold, keep, layers)
-        options = {"after_layers": layers}
-        yield Run(f"layer-{layers}", sparsity, cost, inputs.detector, file, work, keep, options, files=chooser.files)
+        work, cost = partial(chooser.work, threshold, keep), partial(chooser.cost, keep)
+        file = f"sparsity-{sparsity}-seed-{inputs.seed}"
+        yield Run(name, sparsity, cost, inputs.detector, file, work, keep, options, inputs.seed, chooser.files)
 
 
 def merged_runs(inputs: Inputs, budgets: dict[float, float]) -> Iterator[Run]:
-    """ToMe's merging inside the blocks, at as many multiply-adds; see `later_runs` for `budgets`."""
+    """ToMe's merging inside the blocks, at as many multiply-adds.
+
+    `budgets` maps sparsities to the multiply-adds that BAViT-small costs there; what can't be had so cheaply, with half
+    of the patches merged in each block, is left out.
+    """
     for sparsity, wanted in budgets.items():
         counts = schedule_for(wanted, inputs.profile)
         share = sum(counts) / _patches(inputs.profile)
         cost = partial(_merged_cost, share)
-        if abs(cost(inputs.profile) / wanted - 1) > 0.01:  # cheaper than merging half of the patches in each block
+        if abs(cost(inputs.profile) / wanted - 1) > 0.01:
             continue
         model = MergedYolos(inputs.detector, counts).eval()
         work = partial(_merged_work, inputs.images[0], share)
-        yield Run("tome", sparsity, cost, model, f"budget-{sparsity}", work)
+        yield Run("tome", sparsity, cost, model, f"merged-{sum(counts)}", work)
 
 
 def _merged_counts(share: float, profile: Profile) -> list[int]:
@@ -234,8 +211,6 @@ def _resized_work(image: np.ndarray, eighths: int, inputs: Inputs) -> Callable[[
 
 # Ways without a score before the detector; each maps (inputs, budgets) to runs.
 METHODS: dict[str, Callable[[Inputs, dict[float, float]], Iterator[Run]]] = {
-    "layer-2": partial(later_runs, 2),
-    "layer-4": partial(later_runs, 4),
     "tome": merged_runs,
     "resolution": lambda inputs, budgets: resized_runs(inputs),
 }
@@ -243,7 +218,7 @@ COMPARED = (*CHOICES, *METHODS)
 
 
 def runs(name: str, inputs: Inputs, budgets: dict[float, float]) -> Iterator[Run]:
-    """All runs of a choice or method; random choice is drawn by five seeds. See `later_runs` for `budgets`."""
+    """All runs of a choice or method; random choice is drawn by five seeds. See `merged_runs` for `budgets`."""
     if name in METHODS:
         yield from METHODS[name](inputs, budgets)
         return

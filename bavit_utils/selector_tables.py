@@ -7,11 +7,14 @@ from .selector_plots import selector_title
 from .selector_runs import COMPARED, METHODS
 from .token_selectors import TRUTH
 
-_KINDS = {"tome": "merging", "layer-2": "later", "layer-4": "later", "resolution": "smaller picture"}
+_KINDS = {"tome": "merging", "layer": "later", "resolution": "smaller picture"}
 
 
 def _signed(rows: pd.DataFrame, delta: str, low: str, high: str) -> str:
-    """The mean over seeds of a difference and its interval: "-1.2 [-1.9, -0.6]"; a dash where there is none."""
+    """The mean over seeds of a difference and of its interval's ends: "-1.2 [-1.9, -0.6]"; a dash where it is missing.
+
+    Such a mean interval is wider than one of the mean would be.
+    """
     values = 100 * rows[[delta, low, high]].astype(float).mean()
     return "–" if values.isna().any() else f"{values[delta]:+.1f} [{values[low]:+.1f}, {values[high]:+.1f}]"
 
@@ -46,7 +49,7 @@ def _kind(name: str) -> str:
         return "bound"
     if name in ("random", "centre", "contrast"):
         return "nothing learnt"
-    return _KINDS.get(name.split("-")[0] if name.startswith("resolution") else name, "learnt")
+    return _KINDS.get(name.split("-")[0], "learnt")
 
 
 def _line(name: str, part: pd.DataFrame) -> dict:
@@ -103,22 +106,27 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def context_table(rows: pd.DataFrame, oracle: str, sparsities: tuple[float, ...] = (0.05, 0.1, 0.29, 0.35, 0.46)):
-    """What the first tokens cost: the change in AP where true background alone goes, and what BAViT's mistakes add.
+def context_table(rows: pd.DataFrame, sparsities: tuple[float, ...] = (0.05, 0.1, 0.29, 0.35, 0.46)) -> pd.DataFrame:
+    """What the first tokens cost: the change in AP where exactly true background goes, and what BAViT's mistakes add.
 
-    `context`: background goes in random order; `far background`: from the farthest on, the least that so much of it
-    costs. `mistakes` is BAViT's change less that. Random choice makes all mistakes there are.
+    True background goes in random order, or from the farthest on. `BAViT's mistakes` are BAViT-small's change less the
+    first, over the same resampled pictures. Random choice makes all mistakes there are.
     """
-    names = {"context": oracle, "far background": "oracle-near", "BAViT-small": "bavit-small", "random": "random"}
+    names = {
+        "true background": "oracle-exact",
+        "the same, far first": "oracle-near",
+        "BAViT-small": "bavit-small",
+        "random": "random",
+    }
     table = []
     for sparsity in sparsities:
         at = {title: rows[(rows["selector"] == name) & (rows["sparsity"] == sparsity)] for title, name in names.items()}
         if not all(map(len, at.values())):
             continue
-        line = {"sparsity, %": 100 * sparsity}
+        line = {"sparsity, %": f"{100 * sparsity:.0f}"}
         for title, part in at.items():
             line[title] = _signed(part, "delta_AP", "delta_AP_low", "delta_AP_high")
-        mean = {title: 100 * part["delta_AP"].mean() for title, part in at.items()}
-        line["mistakes"] = f"{mean['BAViT-small'] - mean['far background']:+.1f}"
+        turned = -at["true background"][["delta_to_bavit", "delta_low", "delta_high"]].astype(float)
+        line["BAViT's mistakes"] = _signed(turned, "delta_to_bavit", "delta_high", "delta_low")
         table.append(line)
     return pd.DataFrame(table)

@@ -85,7 +85,7 @@ def head_scorer(name: str, inputs: Inputs) -> PixelScorer:
 def map_scorer(name: str, inputs: Inputs) -> PixelScorer:
     """The dense detector's own attention, which Sparse DETR's scoring learns: to be had only once it has run.
 
-    As a bound it is given for nothing.
+    What a perfect pupil would choose; it is given for nothing.
     """
     return _on_detector(partial(attention_map, inputs.detector), inputs, lambda profile: 0.0)
 
@@ -107,8 +107,12 @@ def local_contrast(pixels: Tensor) -> Tensor:
 
 
 def random_scores(inputs: Inputs) -> Tensor:
-    """Uniform scores in [0, 1): every patch is as good as any other."""
-    shape = (len(inputs.records), *inputs.profile.bavit_grid)
+    """Uniform scores in [0, 1) on BAViT's grid: every one of its patches is as good as any other."""
+    return _drawn(inputs, inputs.profile.bavit_grid)
+
+
+def _drawn(inputs: Inputs, grid: tuple[int, int]) -> Tensor:
+    shape = (len(inputs.records), *grid)
     return torch.from_numpy(np.random.default_rng(inputs.seed).random(shape, dtype=np.float32))
 
 
@@ -121,19 +125,30 @@ def centre_scores(inputs: Inputs) -> Tensor:
 
 
 def oracle_scores(rule: str, inputs: Inputs) -> Tensor:
-    """The true labels at BAViT's resolution: foreground in [0.5, 1), the rest in [0, 0.5), in random order within."""
-    return (random_scores(inputs) + torch.from_numpy(_truth(rule, inputs))) / 2
+    """The true labels on BAViT's grid: foreground in [0.5, 1), the rest in [0, 0.5), in random order within.
+
+    A BAViT that never errs. On the way to the detector's grid it still loses some of what is foreground there.
+    """
+    grid = inputs.profile.bavit_grid
+    return (_drawn(inputs, grid) + torch.from_numpy(_truth(rule, inputs, grid))) / 2
+
+
+def exact_scores(inputs: Inputs) -> Tensor:
+    """The same on the detector's own grid, where exactly the true background goes."""
+    grid = inputs.profile.detector_grid
+    return (_drawn(inputs, grid) + torch.from_numpy(_truth(inputs.profile.pruner_rule, inputs, grid))) / 2
 
 
 def near_scores(inputs: Inputs) -> Tensor:
-    """The true labels, and of the background what is near to foreground before what is far: it is its context."""
-    truth = _truth(inputs.profile.pruner_rule, inputs)
-    far = [distance_transform_edt(~grid) if grid.any() else np.ones(grid.shape) for grid in truth]
-    return 1 / (1 + torch.from_numpy(np.stack(far)).float()) - 1e-3 * random_scores(inputs)  # a random order of equals
+    """As `exact_scores`, but of the background what is near to foreground is kept before what is far."""
+    grid = inputs.profile.detector_grid
+    truth = _truth(inputs.profile.pruner_rule, inputs, grid)
+    far = [distance_transform_edt(~one) if one.any() else np.ones(one.shape) for one in truth]
+    return 1 / (1 + torch.from_numpy(np.stack(far)).float()) - 1e-3 * _drawn(inputs, grid)  # equals in random order
 
 
-def _truth(rule: str, inputs: Inputs) -> np.ndarray:
-    return np.stack([labels_for(record, inputs.profile.bavit_grid, rule) == 1 for record in inputs.records])
+def _truth(rule: str, inputs: Inputs, grid: tuple[int, int]) -> np.ndarray:
+    return np.stack([labels_for(record, grid, rule) == 1 for record in inputs.records])
 
 
 # Choices that look at the picture; each maps (name, inputs) to a PixelScorer.
@@ -149,10 +164,10 @@ FREE_SCORERS: dict[str, Callable[[Inputs], Tensor]] = {
     "centre": centre_scores,
     "oracle-mask": partial(oracle_scores, "mask"),
     "oracle-box": partial(oracle_scores, "box"),
+    "oracle-exact": exact_scores,
     "oracle-near": near_scores,
 }
-SCORERS = (*PIXEL_SCORERS, *FREE_SCORERS)
-TRUTH = ("oracle-mask", "oracle-box", "oracle-near", "sparse-detr-map")  # bounds: not to be had beforehand
+TRUTH = ("oracle-mask", "oracle-box", "oracle-exact", "oracle-near", "sparse-detr-map")  # not to be had beforehand
 
 
 def trained_files(name: str, profile: Profile) -> tuple[Path, ...]:
@@ -182,11 +197,15 @@ REFERENCE = "bavit-small"  # whom all others are compared with
 
 @dataclass(frozen=True)
 class Choice:
-    """A scorer and how its scores are cut: by one threshold for all pictures, or at equal shares of each."""
+    """A scorer and how its scores are cut: by one threshold for all pictures, or at equal shares of each.
+
+    The detector's first `after_layers` layers see every token all the same.
+    """
 
     scorer: str
     per_picture: bool = False
     fill_steps: int = 0
+    after_layers: int = 0
 
 
 CHOICES = {
@@ -196,12 +215,17 @@ CHOICES = {
     "bavit-large": Choice("bavit-large"),
     "bavit-large-fill": Choice("bavit-large", fill_steps=PAPER.fill_steps),
     "sparse-detr": Choice("sparse-detr", per_picture=True),
+    "sparse-detr-threshold": Choice("sparse-detr"),
     "sparse-detr-map": Choice("sparse-detr-map", per_picture=True),
     "focus-detr": Choice("focus-detr", per_picture=True),
+    "focus-detr-threshold": Choice("focus-detr"),
     "contrast": Choice("contrast", per_picture=True),
     "centre": Choice("centre", per_picture=True),
     "random": Choice("random"),
     "oracle-mask": Choice("oracle-mask"),
     "oracle-box": Choice("oracle-box"),
+    "oracle-exact": Choice("oracle-exact"),
     "oracle-near": Choice("oracle-near"),
+    "layer-2": Choice("bavit-small", after_layers=2),
+    "layer-4": Choice("bavit-small", after_layers=4),
 }

@@ -52,7 +52,8 @@ def lab(tmp_path_factory):
     news.write_text('{"fetchNews": "false", "checkForUpdates": false}')  # nothing from the net, no question about it
     env = os.environ | {name: str(root / name) for name in own} | {"BAVIT_PROFILE": "sample"}
     options = ("ServerApp.port_retries=0", "IdentityProvider.token=secret", f"ServerApp.root_dir={root}",
-               "ServerApp.allow_root=True", f"ServerApp.port={port}")  # fmt: skip
+               "ServerApp.allow_root=True", f"ServerApp.port={port}",
+               'ServerApp.tornado_settings={"websocket_max_message_size": 104857600}')  # fmt: skip
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", *(f"--{option}" for option in options)]
     with open(root / "log", "w") as log:
         server = subprocess.Popen(command, cwd=root, env=env, stdout=log, stderr=log)
@@ -135,7 +136,9 @@ def choose_file(page: Page, path: Path) -> None:
 
 def screenshot(page: Page, path: Path) -> None:
     """The explorer alone, in few enough colours to be small."""
-    page.get_by_label("Picture", exact=True).select_option("25: 3 objects")  # nothing hides behind another object there
+    page.get_by_label("Picture", exact=True).select_option("79: 3 objects")  # nothing hides behind another object there
+    while float(page.locator(".bavit-explorer .widget-readout").first.inner_text()) < 0.99:
+        threshold(page).press("ArrowRight")
     page.wait_for_timeout(1000)
     at_rest(page)
     page.locator(".bavit-explorer").screenshot(path=path, animations="disabled")
@@ -203,6 +206,12 @@ def test_an_own_picture_is_taken_and_a_broken_one_gets_a_sentence(page, tmp_path
     expect(page.get_by_label("Picture", exact=True)).to_have_value("1: mine.png", timeout=CHANGE)
     at_rest(page)
     assert tiles(page)[1] == "–"
+    large = np.random.default_rng(1).integers(0, 255, (2100, 2000, 3), dtype=np.uint8)
+    Image.fromarray(large).save(tmp_path / "large.png")
+    assert (tmp_path / "large.png").stat().st_size > 12e6  # more than a notebook server takes unless it is told to
+    choose_file(page, tmp_path / "large.png")
+    expect(page.get_by_label("Picture", exact=True)).to_have_value("2: large.png", timeout=CHANGE)
+    at_rest(page)
     shown = views(page)
     choose_file(page, tmp_path / "broken.jpg")
     said = page.locator(".bavit-explorer [role=status]")

@@ -160,7 +160,7 @@ def test_a_bavit_large_of_photographs_takes_the_place_of_the_ablation(edit, stor
 def selectors(**changes) -> list[dict]:
     """Rows of `selectors-<profile>.json`; `changes` are differences from BAViT with their interval, by selector."""
     chosen = {
-        "bavit-small": (0, 0, 0), "random": (-0.1, -0.12, -0.08), "oracle-mask": (0.001, -0.01, 0.01),
+        "bavit-small": (0, 0, 0), "random": (-0.1, -0.12, -0.08), "oracle-exact": (0.001, -0.01, 0.01),
         "oracle-near": (0.02, 0.01, 0.03), "focus-detr": (-0.005, -0.01, 0.002),
     }  # fmt: skip
     cheaper = {"dense": (0.02, 0.01, 0.03), "tome": (0.001, -0.01, 0.01), "resolution-192": (-0.02, -0.03, -0.01)}
@@ -181,7 +181,7 @@ def test_missing_baselines_follow_from_random_and_lower_resolution(store):
         store(f"selectors-{name}", selectors())
     found = outcome(35)
     assert found.status == PARTLY and "random -10.0" in found.finding and "resolution-192 -2.0" in found.finding
-    assert "unclear: oracle-mask" in found.finding and not re.search("bavit-small|dense", found.finding)
+    assert "unclear: oracle-exact" in found.finding and not re.search("bavit-small|dense", found.finding)
     store("selectors-voc-half", selectors(resolution_192=(0.02, 0.01, 0.03)))
     assert outcome(35).status == PARTLY  # on one of two data sets
     store("selectors-sample", selectors(random=(0.0, -0.01, 0.01)))

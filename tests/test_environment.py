@@ -122,7 +122,7 @@ def test_what_the_code_imports_is_a_direct_dependency():
     brought = [Requirement(line) for name in direct for line in requires(name) or ()]
     along = {canonicalize_name(r.name) for r in brought if "extra" not in str(r.marker)}
     ours = {"bavit_utils", *(path.stem for path in REPO.glob("tests/*.py"))}
-    for path in [*REPO.glob("bavit_utils/*.py"), *REPO.glob("tests/*.py")]:
+    for path in [*(REPO / "bavit_utils").rglob("*.py"), *REPO.glob("tests/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else \
                 [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

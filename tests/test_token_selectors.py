@@ -11,7 +11,7 @@ from bavit_utils.config import get_profile
 from bavit_utils.datasets import load_records
 from bavit_utils.hub import profile_detector
 from bavit_utils.pruning import detector_keep, threshold_for_sparsity
-from bavit_utils.token_selectors import FREE_SCORERS, PIXEL_SCORERS, SCORERS, Inputs, local_contrast, ranks, scores
+from bavit_utils.token_selectors import FREE_SCORERS, PIXEL_SCORERS, Inputs, local_contrast, ranks, scores
 from bavit_utils.yolos import PrunedYolos
 
 SAMPLE = get_profile("sample")
@@ -24,10 +24,11 @@ def inputs():
     return Inputs(SAMPLE, records, [record.image() for record in records], PrunedYolos(detector).eval(), path)
 
 
-@pytest.mark.parametrize("name", SCORERS)
+@pytest.mark.parametrize("name", (*PIXEL_SCORERS, *FREE_SCORERS))
 def test_every_scorer_scores_every_patch_and_can_be_repeated(inputs, name):
     found = scores(name, inputs)
-    grid = SAMPLE.bavit_grid if name.startswith(("bavit", "random", "oracle")) else SAMPLE.detector_grid
+    on_bavits = "bavit-small", "bavit-large", "random", "oracle-mask", "oracle-box"
+    grid = SAMPLE.bavit_grid if name in on_bavits else SAMPLE.detector_grid
     assert found.shape == (6, *grid) and found.dtype == torch.float32 and found.isfinite().all()
     assert torch.equal(found, scores(name, inputs))
     assert len(found[0].unique()) > 4
@@ -50,20 +51,32 @@ def test_bavit_is_the_bavit_of_table_2(inputs):
     assert torch.equal(scores("bavit-small", inputs), maps)
 
 
-@pytest.mark.parametrize("name", ["oracle-mask", "oracle-box", "oracle-near"])
+@pytest.mark.parametrize("name", ["oracle-mask", "oracle-box", "oracle-exact", "oracle-near"])
 def test_the_oracle_drops_no_foreground_while_background_is_left(inputs, name):
-    found, grid = scores(name, inputs), SAMPLE.bavit_grid
+    found = scores(name, inputs)
+    grid = tuple(found.shape[1:])
     rule = "box" if name == "oracle-box" else "mask"
     truth = torch.stack([torch.from_numpy(labels_for(record, grid, rule) == 1) for record in inputs.records])
     background = 1 - truth.float().mean().item()
     keep = detector_keep(found, threshold_for_sparsity(found, 0.9 * background, grid), grid)
     assert keep[truth].all() and not keep.all()
-    random = scores("random", inputs)
+    random = torch.rand(found.shape, generator=torch.Generator().manual_seed(0))
     assert not detector_keep(random, threshold_for_sparsity(random, 0.9 * background, grid), grid)[truth].all()
 
 
+def test_only_on_its_own_grid_does_the_detector_lose_no_foreground(inputs):
+    """Labels on BAViT's grid, resized, drop some of what is foreground on the detector's."""
+    grid = SAMPLE.detector_grid
+    truth = torch.stack([torch.from_numpy(labels_for(record, grid, "mask") == 1) for record in inputs.records])
+    kept = {}
+    for name in ("oracle-mask", "oracle-exact"):
+        found = scores(name, inputs)
+        kept[name] = detector_keep(found, threshold_for_sparsity(found, 0.35, grid), grid)[truth].float().mean().item()
+    assert kept["oracle-exact"] == 1 and 0.9 < kept["oracle-mask"] < 1
+
+
 def test_near_background_outlives_far_background(inputs):
-    found, grid = scores("oracle-near", inputs), SAMPLE.bavit_grid
+    found, grid = scores("oracle-near", inputs), SAMPLE.detector_grid
     truth = torch.stack([torch.from_numpy(labels_for(record, grid, "mask") == 1) for record in inputs.records])
     grown = torch.nn.functional.max_pool2d(truth.float(), 3, 1, 1).bool()
     touching, rest = grown & ~truth, ~grown

@@ -149,7 +149,7 @@ def first_five_percent(profile: Profile) -> Outcome:
 
     def others(name: str) -> str:
         rows = stored(f"selectors-{name}", "delta_to_bavit", "delta_low", "delta_high", sparsity=0.05)
-        rows = rows[rows.selector.str.match("oracle|random$")].groupby("selector").mean(numeric_only=True)
+        rows = rows[rows.selector.str.match("oracle-exact|random$")].groupby("selector").mean(numeric_only=True)
         return ", ".join(f"{selector} {change(row, 'delta_to_bavit')}" for selector, row in rows.iterrows())
 
     found = of_each_data(profile, table2_rows)

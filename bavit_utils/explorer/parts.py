@@ -41,8 +41,8 @@ class ExplorerParts(widgets.VBox):
         self.picture = _control(widgets.Dropdown, "Picture", width="220px")
         self.upload = widgets.FileUpload(
             accept="image/*",
-            description="Open your own picture",
-            tooltip="A JPEG or PNG file; most notebook servers take up to 10 MB",
+            description="Open your own picture, up to 10 MB",
+            tooltip="A JPEG or PNG file; notebook servers cut off at 10 MB, `make lab` at 100",
             layout={"width": "auto"},
         )
         self.slider = _control(

@@ -3,7 +3,6 @@
 from functools import partial
 
 import pandas as pd
-import skimage.data
 import torch
 from matplotlib.figure import Figure
 
@@ -14,6 +13,7 @@ from ..bavit import create_bavit, foreground_maps, load_bavit
 from ..config import CHECKPOINTS, DEPTHS, EVAL_SPLIT, PAPER_RECIPE, Profile
 from ..cost import bavit_multiply_adds, bavit_parameters
 from ..drawings import draw_bavit
+from ..explorer.pictures import photographs
 from ..picture_plots import figure4
 from ..plots import sparsity_histogram, training_curves
 from ..pruning import keep_mask, sparsity
@@ -147,7 +147,7 @@ def _background(profile: Profile) -> Figure:
 
 
 def _photographs(profile: Profile) -> Figure | None:
-    images = [skimage.data.chelsea(), skimage.data.astronaut(), skimage.data.coffee(), skimage.data.rocket()]
+    images = list(photographs().values())
     names = ("sample-mask", "voc2012-mask", "voc2007-box", "coco-mask")
     paths = {name: CHECKPOINTS / f"bavit-small-{name}.safetensors" for name in names}
     maps = {name: foreground_maps(load_bavit(path), images) for name, path in paths.items() if path.exists()}

@@ -22,7 +22,7 @@ ENTRIES = (
     ),
     Entry(
         "figure", "claims", lambda profile: counts_figure(_table(profile)), "09",
-        "What became of the claims, by part of the paper: the red is in what it says of its labels and of its own "
-        "Table 2.",
+        "What became of the claims, by part of the paper: orange is mostly what it says of its labels, its costs "
+        "and its own Table 2.",
     ),
 )  # fmt: skip

@@ -42,7 +42,11 @@ are PNG and SVG (those that show pictures PNG only), tables Markdown, CSV with a
 def figures_readme() -> str:
     """The text of figures/README.md as it should stand now, for the sample profile."""
     profile = get_profile("sample")
-    parts = [_HEAD, markdown_table(papers_beside_ours(profile, ENTRIES)), "\n## All others\n"]
+    parts = [_HEAD, markdown_table(papers_beside_ours(profile, ENTRIES))]
+    for paper, title in PAPERS.items():
+        ours = [entry for entry in ENTRIES if entry.paper == paper]
+        parts.append(f"\n### {paper}: {title}\n\n{_gallery(ours, profile)}")
+    parts.append("\n## All others\n")
     others = [entry for entry in ENTRIES if not entry.paper]
     for path in notebook_paths():
         here = [entry for entry in others if entry.notebook == path.name[:2]]

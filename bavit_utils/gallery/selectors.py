@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from functools import partial
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
 from ..annotations import stacked_labels
-from ..config import Profile, get_profile
+from ..config import Profile
 from ..explorer.pictures import photographs
 from ..hub import profile_detector
 from ..picture_plots import figure4
@@ -36,26 +37,18 @@ def _figure1(profile: Profile) -> Figure | None:
     inputs = Inputs(profile, [], images, PrunedYolos(detector).eval(), path)
     titles = {name: selector_title(name).removesuffix("'s scoring") for name in SHOWN}
     keeps = {titles[name]: kept_shares(name, inputs, KEPT_AT).numpy() for name in SHOWN}
-    return figure4(images, keeps, width=4.2)
+    with plt.rc_context({"font.size": 7}):
+        return figure4(images, keeps, width=5.0)
 
 
 def _of_rows(name: str, draw: Callable, profile: Profile) -> Figure | pd.DataFrame | None:
-    """`draw(rows, oracle)` of the stored comparison of the profile called `name`."""
-    of = get_profile(name.format(p=profile))
-    rows = load_rows(f"selectors-{of.name}")
-    return draw(rows, f"oracle-{of.pruner_rule}") if len(rows) else None
+    """`draw(rows)` of the stored comparison of the profile called `name`."""
+    rows = load_rows(f"selectors-{name.format(p=profile)}")
+    return draw(rows) if len(rows) else None
 
 
-def _stored(kind: str, name: str, of: str, draw: Callable, caption: str) -> Entry:
-    return Entry(kind, name, partial(_of_rows, of, draw), "08", caption, results=(f"selectors-{of}",))
-
-
-def _compared(rows: pd.DataFrame, oracle: str) -> pd.DataFrame:
-    return comparison_table(rows)
-
-
-def _judged(rows: pd.DataFrame, oracle: str) -> pd.DataFrame:
-    return verdicts(rows)
+def _stored(kind: str, name: str, of: str, draw: Callable, caption: str, paper: str = "") -> Entry:
+    return Entry(kind, name, partial(_of_rows, of, draw), "08", caption, paper, results=(f"selectors-{of}",))
 
 
 ENTRIES = (
@@ -65,27 +58,28 @@ ENTRIES = (
         "photographs.", "Fig. 1", pictures=True,
     ),
     _stored(
-        "table", "selectors", "{p.name}", _compared,
+        "table", "selectors", "{p.name}", comparison_table,
         "Who chooses the tokens, at 35 % sparsity or BAViT-small's multiply-adds there.",
+        "Fig. 1",
     ),
     _stored(
         "figure", "selectors", "{p.name}", comparison_figure,
         "The change in AP by who chooses the tokens, against sparsity, time, and multiply-adds, the selector's own "
-        "counted.",
+        "counted.", "Fig. 1",
     ),
     _stored(
-        "table", "selectors-verdicts", "{p.name}", _judged,
+        "table", "selectors-verdicts", "{p.name}", verdicts,
         "Budgets at which a selector beats / ties with / loses to BAViT-small.",
     ),
     _stored(
-        "table", "context", "{p.name}", context_table, "What true background costs, and what BAViT's mistakes add.",
+        "table", "context", "{p.name}", context_table, "What true background costs, and what BAViT's mistakes add, in points of AP.",
     ),
     _stored(
         "figure", "context", "{p.name}", context_figure,
         "The change in AP where exactly true background goes, against mistakes: what the first tokens cost.",
     ),
     _stored(
-        "table", "selectors-voc-half", "voc-half", _compared, "The same on VOC2007 test pictures, at half scale.",
+        "table", "selectors-voc-half", "voc-half", comparison_table, "The same on VOC2007 test pictures, at half scale.",
     ),
     _stored(
         "figure", "selectors-voc-half", "voc-half", comparison_figure,
@@ -96,7 +90,7 @@ ENTRIES = (
         "What true background costs on photographs, at half scale.",
     ),
     _stored(
-        "table", "selectors-verdicts-voc-half", "voc-half", _judged,
+        "table", "selectors-verdicts-voc-half", "voc-half", verdicts,
         "Wins / ties / losses against BAViT-small on VOC2007, half scale.",
     ),
 )  # fmt: skip
