@@ -120,13 +120,15 @@ def merged_multiply_adds(counts: Sequence[int], profile: Profile, heads: int = 3
     )
 
 
-def schedule_for(multiply_adds_wanted: float, profile: Profile) -> list[int]:
-    """The schedule that comes nearest to so many multiply-adds, by bisection over the patches merged in all."""
+def total_for(multiply_adds_wanted: float, profile: Profile) -> int:
+    """The `total` of `merge_schedule` whose multiply-adds come nearest to these, by bisection."""
     patches, depth = int(np.prod(profile.detector_grid)), profile.detector_depth
+
+    def cost(total: int) -> float:
+        return merged_multiply_adds(merge_schedule(total, depth, patches), profile)
+
     low, high = 0, depth * (patches // 2)
     while low < high:
         middle = (low + high) // 2
-        cost = merged_multiply_adds(merge_schedule(middle, depth, patches), profile)
-        low, high = (middle + 1, high) if cost > multiply_adds_wanted else (low, middle)
-    near = [merge_schedule(total, depth, patches) for total in (max(low - 1, 0), low)]
-    return min(near, key=lambda counts: abs(merged_multiply_adds(counts, profile) - multiply_adds_wanted))
+        low, high = (middle + 1, high) if cost(middle) > multiply_adds_wanted else (low, middle)
+    return min(max(low - 1, 0), low, key=lambda total: abs(cost(total) - multiply_adds_wanted))

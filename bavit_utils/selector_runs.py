@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .config import PATCH_SIZE, Profile
 from .cost import multiply_adds
 from .images import to_batch
-from .merging import MergedYolos, merge_schedule, merged_multiply_adds, schedule_for
+from .merging import MergedYolos, merge_schedule, merged_multiply_adds, total_for
 from .pruning import detector_keep, resize_grid, threshold_for_sparsity
 from .token_selectors import (
     CHOICES,
@@ -161,14 +161,14 @@ def merged_runs(inputs: Inputs, budgets: dict[float, float]) -> Iterator[Run]:
     of the patches merged in each block, is left out.
     """
     for sparsity, wanted in budgets.items():
-        counts = schedule_for(wanted, inputs.profile)
-        share = sum(counts) / _patches(inputs.profile)
+        total = total_for(wanted, inputs.profile)
+        share = total / _patches(inputs.profile)
         cost = partial(_merged_cost, share)
         if abs(cost(inputs.profile) / wanted - 1) > 0.01:
             continue
-        model = MergedYolos(inputs.detector, counts).eval()
+        model = MergedYolos(inputs.detector, _merged_counts(share, inputs.profile)).eval()
         work = partial(_merged_work, inputs.images[0], share)
-        yield Run("tome", sparsity, cost, model, f"merged-{sum(counts)}", work)
+        yield Run("tome", sparsity, cost, model, f"merged-{total}", work)
 
 
 def _merged_counts(share: float, profile: Profile) -> list[int]:

@@ -192,7 +192,7 @@ def test_the_first_five_percent_need_the_true_labels_beside_them(edit, store):
     assert outcome(28).status == NOT_RUN and "The paper: -1.1, then -1.8" in outcome(28).finding
     store("selectors-sample", selectors())
     found = outcome(28)
-    assert found.status == NOT_AS_STATED and "oracle-near +2.0 [+1.0, +3.0]" in found.finding
+    assert found.status == NOT_AS_STATED and "oracle-exact +0.1 [-1.0, +1.0]" in found.finding
     assert "random -10.0 [-12.0, -8.0]" in found.finding and "focus" not in found.finding
     early = {"delta_AP": -0.015, "delta_low": -0.02, "delta_high": -0.01}
     edit("table2-sample", {"sparsity": 0.05, "detector": "yolos"}, early)

@@ -8,7 +8,7 @@ from test_yolos import detector, distance, pictures  # noqa: F401
 
 from bavit_utils.config import get_profile
 from bavit_utils.cost import block_multiply_adds, multiply_adds
-from bavit_utils.merging import MergedYolos, match, merge_schedule, merged_multiply_adds, schedule_for
+from bavit_utils.merging import MergedYolos, match, merge_schedule, merged_multiply_adds, total_for
 from bavit_utils.yolos import PrunedYolos
 
 SAMPLE = get_profile("sample")
@@ -79,7 +79,6 @@ def test_schedules_and_their_cost():
     first = 4 * tokens * d**2 + 2 * tokens**2 * d + 8 * (tokens - 56) * d**2 + 128**2 * 64
     by_hand = multiply_adds(256, two, None) - 2 * block_multiply_adds(tokens) + first + block_multiply_adds(tokens - 56)
     assert merged_multiply_adds([56, 0], two) == pytest.approx(by_hand)
-    for share in (0.95, 0.8, 0.6):
-        assert merged_multiply_adds(schedule_for(share * dense, SAMPLE), SAMPLE) == pytest.approx(
-            share * dense, rel=0.01
-        )
+    for share in (0.95, 0.8, 0.6, 0.5):
+        counts = merge_schedule(total_for(share * dense, SAMPLE), 6, 256)
+        assert merged_multiply_adds(counts, SAMPLE) == pytest.approx(share * dense, rel=0.01)

@@ -63,3 +63,10 @@ def test_what_is_looked_for_is_found():
     assert MACHINE_PATH.search("File /home/someone/x.py") and not MACHINE_PATH.search(
         "figures/sample/ and data/results"
     )
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_no_cell_is_left_to_be_written(path):
+    """A word in capitals that stands for a paragraph."""
+    texts = ["".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "markdown"]
+    assert all(text.strip() and not text.strip().isupper() for text in texts)

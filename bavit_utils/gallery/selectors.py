@@ -72,14 +72,16 @@ ENTRIES = (
         "Budgets at which a selector beats / ties with / loses to BAViT-small.",
     ),
     _stored(
-        "table", "context", "{p.name}", context_table, "What true background costs, and what BAViT's mistakes add, in points of AP.",
+        "table", "context", "{p.name}", context_table,
+        "What true background costs, and what BAViT's mistakes add, in points of AP.",
     ),
     _stored(
         "figure", "context", "{p.name}", context_figure,
         "The change in AP where exactly true background goes, against mistakes: what the first tokens cost.",
     ),
     _stored(
-        "table", "selectors-voc-half", "voc-half", comparison_table, "The same on VOC2007 test pictures, at half scale.",
+        "table", "selectors-voc-half", "voc-half", comparison_table,
+        "The same on VOC2007 test pictures, at half scale.",
     ),
     _stored(
         "figure", "selectors-voc-half", "voc-half", comparison_figure,
