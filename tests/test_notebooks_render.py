@@ -70,3 +70,12 @@ def test_no_cell_is_left_to_be_written(path):
     """A word in capitals that stands for a paragraph."""
     texts = ["".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "markdown"]
     assert all(text.strip() and not text.strip().isupper() for text in texts)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_cell_that_draws_shows_a_picture(path):
+    """Or says why not; a figure may be drawn, stored, and yet not shown."""
+    for cell in cells(path):
+        if "show_figure(" in "".join(cell["source"]) and cell["cell_type"] == "code":
+            shown = json.dumps(cell["outputs"])
+            assert "image/png" in shown or "not run here" in shown, "".join(cell["source"])

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from functools import partial
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from ..annotations import stacked_labels
 from ..config import Profile
@@ -37,8 +37,10 @@ def _figure1(profile: Profile) -> Figure | None:
     inputs = Inputs(profile, [], images, PrunedYolos(detector).eval(), path)
     titles = {name: selector_title(name).removesuffix("'s scoring") for name in SHOWN}
     keeps = {titles[name]: kept_shares(name, inputs, KEPT_AT).numpy() for name in SHOWN}
-    with plt.rc_context({"font.size": 7}):
-        return figure4(images, keeps, width=5.0)
+    fig = figure4(images, keeps, width=5.0)
+    for text in fig.findobj(Text):  # not by an rc_context, after which a notebook would show no more figures
+        text.set_fontsize(7)
+    return fig
 
 
 def _of_rows(name: str, draw: Callable, profile: Profile) -> Figure | pd.DataFrame | None:
