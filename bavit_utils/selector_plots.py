@@ -54,7 +54,8 @@ def selector_title(name: str) -> str:
     return STYLES[name][0] if name in STYLES else name
 
 
-def _family(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+def family(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """A selector's rows, the cheapest first; those of all lower resolutions together."""
     found = rows[rows["selector"].str.startswith("resolution-") if name == "resolution" else rows["selector"] == name]
     return found.sort_values("gmacs")
 
@@ -77,7 +78,7 @@ def comparison_figure(rows: pd.DataFrame) -> Figure:
         for name in _DRAWN:
             if column != "sparsity" and name in TRUTH:
                 continue
-            _draw(ax, _family(rows, name), name, column, unit)
+            _draw(ax, family(rows, name), name, column, unit)
         ax.set_xlabel(title)
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         ax.axhline(0, color=BLACK, lw=0.8)

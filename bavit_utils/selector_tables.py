@@ -3,7 +3,7 @@
 import pandas as pd
 
 from .results import NOT_RUN
-from .selector_plots import selector_title
+from .selector_plots import family, selector_title
 from .selector_runs import COMPARED, METHODS
 from .token_selectors import TRUTH
 
@@ -20,16 +20,14 @@ def _signed(rows: pd.DataFrame, delta: str, low: str, high: str) -> str:
 
 
 def comparison_table(rows: pd.DataFrame, budget: float = 0.35) -> pd.DataFrame:
-    """One row a selector at one budget, the best first within each kind; what was not run says so.
+    """One row a selector at one budget, in the order of `COMPARED`; what was not run says so.
 
     Differences are from BAViT-small: at equal sparsity (of methods: at equal multiply-adds), and on its curve at equal
     multiply-adds here, and at the paper's sizes. Random choice is the mean of its seeds.
     """
     table = []
     for name in COMPARED:
-        found = rows[
-            rows["selector"].str.startswith("resolution-") if name == "resolution" else rows["selector"] == name
-        ]
+        found = family(rows, name)
         if name != "resolution":
             found = found[found["budget"] == budget]
         if not len(found):
@@ -88,9 +86,7 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
     }
     table = []
     for name in COMPARED:
-        part = rows[
-            rows["selector"].str.startswith("resolution-") if name == "resolution" else rows["selector"] == name
-        ]
+        part = family(rows, name)
         if not len(part) or name == "bavit-small":
             continue
         part = part.groupby(["selector", "budget"], dropna=False, as_index=False).mean(numeric_only=True)
