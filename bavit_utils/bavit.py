@@ -12,7 +12,7 @@ from timm.models import VisionTransformer
 from torch import Tensor
 
 from .annotations import IGNORE_INDEX
-from .images import to_batch
+from .images import in_batches
 from .weights import fill_model, imagenet_blocks, read_weights, save_weights
 
 
@@ -59,8 +59,9 @@ def foreground_maps(model: VisionTransformer, images: Sequence[np.ndarray], batc
     Each picture is warped to the model's size; put the model into evaluation first.
     """
     device, size = next(model.parameters()).device, model.patch_embed.img_size[0]
-    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-    return torch.cat([foreground_probability(model, to_batch(batch, size).to(device)).cpu() for batch in batches])
+    return in_batches(
+        lambda pixels: foreground_probability(model, pixels.to(device)).cpu(), images, size, batch_size=batch_size
+    )
 
 
 def accumulative_cross_entropy(logits: Tensor, labels: Tensor, fg_weight: float = 1.0) -> Tensor:

@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +139,18 @@ def to_batch(images: Sequence[np.ndarray], img_size: int | tuple[int, int], norm
     batch = torch.from_numpy(np.stack([warp(image, img_size) for image in images]))
     mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in _NORMS[normalise])
     return batch.permute(0, 3, 1, 2).contiguous().float().sub_(mean).div_(std)
+
+
+def in_batches(
+    function: Callable[[Tensor], Tensor],
+    images: Sequence[np.ndarray],
+    img_size: int | tuple[int, int],
+    normalise: str = "bavit",
+    batch_size: int = 32,
+) -> Tensor:
+    """`function` of all decoded pictures, a batch of `to_batch` at a time, its results put together again."""
+    starts = range(0, len(images), batch_size)
+    return torch.cat([function(to_batch(images[i : i + batch_size], img_size, normalise)) for i in starts])
 
 
 def renormalise(pixels: Tensor, normalise: str) -> Tensor:

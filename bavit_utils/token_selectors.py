@@ -15,7 +15,7 @@ from .bavit import create_bavit, foreground_probability, load_bavit
 from .config import DEPTHS, PATCH_SIZE, Profile
 from .cost import bavit_multiply_adds
 from .datasets import Record
-from .images import to_batch
+from .images import in_batches
 from .results import PAPER, short_hash
 from .selector_heads import SELECTORS, attention_map, head_multiply_adds, head_scores, load_selector
 from .yolos import PrunedYolos
@@ -47,10 +47,9 @@ class PixelScorer:
     normalise: str
     multiply_adds: Callable[[Profile], float]  # for one picture at a profile's sizes
 
-    def maps(self, images: Sequence[np.ndarray], batch_size: int = 32) -> Tensor:
+    def maps(self, images: Sequence[np.ndarray]) -> Tensor:
         """Scores of decoded pictures, uint8 [H, W, 3] of any sizes: float32 [N, rows, cols]."""
-        batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-        return torch.cat([self.score(to_batch(batch, self.img_size, self.normalise)) for batch in batches])
+        return in_batches(self.score, images, self.img_size, self.normalise)
 
 
 def bavit_scorer(name: str, inputs: Inputs) -> PixelScorer:
