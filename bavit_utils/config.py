@@ -31,6 +31,17 @@ class Recipe:
     small_epochs: int = 0  # the first epochs see smaller pictures: most of what is learnt, at a fraction of the price
     small_img_size: int = 192
     composed_epochs: int = 0  # a detector's first epochs see scenes composed from its pictures, see `composed_scenes`
+    # What lets a detector learn from few pictures, see `shared_heads` and `training_data`.
+    shared_heads: bool = False  # its heads are applied to the patch tokens, too, one box to many patches
+    patch_start: bool = False  # its detection tokens start as patches without content
+    half: str = ""  # of the patches are left out: "any", or those of the "background" first; "" leaves out none
+    half_until: float = 2 / 3  # of the training
+    mosaics: float = 0.0  # this share of the visits sees four pictures in one
+    mosaics_until: float = 0.75  # of the training
+    backbone_lr: float = 1.0  # of the rate, for what comes from ImageNet: all but heads and detection tokens
+    smallest_crop: float = 0.6  # of a side
+    compiled: bool = False  # a detector's blocks; a minute at the start, then a seventh faster
+    clip: float = 0.1  # the largest norm of a detector's gradient
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ _VOC_BOX = ("xmin", "ymin", "xmax", "ymax")
 _COCO_91 = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
 COCO_CLASSES = tuple(name for name in _COCO_91 if name not in ("__background__", "N/A"))
 _CLASSES = {"sample": SAMPLE_CLASSES, "voc2007": VOC_CLASSES, "voc2012": VOC_CLASSES, "coco": COCO_CLASSES}
-SPLITS = {"voc2007": ("train", "test")} | dict.fromkeys(("sample", "voc2012", "coco", OWN), ("train", "val"))
+SPLITS = {"voc2007": ("train", "trainextra", "test")} | dict.fromkeys(("sample", "voc2012", "coco", OWN), ("train", "val"))
 
 VOID = 255  # the mask value of pixels that are neither foreground nor background
 _SLACK = 2.0  # pixels by which a box may stick out of its picture

@@ -11,11 +11,12 @@ from transformers.loss.loss_for_object_detection import HungarianMatcher, ImageL
 from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
 from .composed_scenes import ComposedScenes
-from .config import RUNS, Profile, Recipe
+from .config import PATCH_SIZE, RUNS, Profile, Recipe
 from .datasets import Record, load_records
-from .images import renormalise
+from .images import renormalise, to_batch
 from .metrics import average_precision
 from .results import short_hash
+from .shared_heads import patch_loss, start_as_patches
 from .training import fit, part_of_all, split_records
 from .training_data import DetectionPictures, collate_detection
 from .weights import fill_model
@@ -68,11 +69,14 @@ def train_yolos(
     train, dev = detection_records(profile, limit)
     torch.manual_seed(seed)
     model = PrunedYolos(create_yolos(profile))
-    if start:
-        _start_from(model.detector, start)
     recipe = recipe or profile.detector_recipe
     pictures = ComposedScenes if recipe.composed_epochs else DetectionPictures
     data = pictures(train, profile.detector_img_size, recipe, seed)
+    if start:
+        _start_from(model.detector, start)
+    elif recipe.patch_start:
+        some = [data.picture(index) for index in range(0, len(data), -(-len(data) // 64))]
+        start_as_patches(model.detector, to_batch(some, profile.detector_img_size))
     identity = {"model": "yolos", "dataset": profile.detector_data, "start": short_hash(start) if start else None}
     folder = folder or RUNS / f"yolos-{profile.detector_data}{profile.suffix}-seed{seed}"
     trained = fit_yolos(model, data, dev, folder, identity=identity, max_steps=max_steps, max_minutes=max_minutes)
@@ -115,14 +119,31 @@ def fit_yolos(
     `keep_of` gives the keep masks of a batch as the loader normalises it (mean = std = 0.5), boolean [B, rows, cols],
     and `dev_keep` are those of `dev`; without them every token is computed.
     """
-    config, images = model.detector.config, [record.image() for record in dev]
+    config, recipe, images = model.detector.config, data.recipe, [record.image() for record in dev]
+
+    model.compiled = recipe.compiled
 
     def evaluate(detector: PrunedYolos) -> float:
         return average_precision(dev, predict(detector, images, dev_keep))["AP50"] or 0.0
 
     def loss_of(detector: nn.Module, pixels: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
         keep = keep_of(pixels) if keep_of else None
-        return detection_loss(detector(renormalise(pixels, config.normalise), keep), targets, config)
+        if "keep" in targets[0]:
+            keep = torch.stack([target["keep"] for target in targets])
+        output = detector(renormalise(pixels, config.normalise), keep)
+        loss = detection_loss(output, targets, config)
+        if not recipe.shared_heads:
+            return loss
+        if keep is None:
+            keep = torch.ones(len(pixels), *_grid_of(pixels), dtype=torch.bool, device=pixels.device)
+        with torch.autocast(pixels.device.type, enabled=False):
+            return loss + patch_loss(model.detector, output.last_hidden_state, targets, keep)
 
     stops = {"max_steps": max_steps, "max_minutes": max_minutes}
-    return fit(model, data, loss_of, folder, evaluate if dev else None, collate_detection, 0.1, identity, **stops)
+    return fit(
+        model, data, loss_of, folder, evaluate if dev else None, collate_detection, recipe.clip, identity, **stops
+    )
+
+
+def _grid_of(pixels: Tensor) -> tuple[int, int]:
+    return pixels.shape[2] // PATCH_SIZE, pixels.shape[3] // PATCH_SIZE

@@ -61,6 +61,10 @@ def _attend(lengths: list[int], query: Tensor, key: Tensor, value: Tensor, scale
 
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, images: int, scale: float, dropout: float) -> Tensor:
     """PyTorch's attention on `images` images of equally many tokens, packed."""
-    batched = (part.unflatten(0, (images, -1)).transpose(1, 2) for part in (query, key, value))
-    context = F.scaled_dot_product_attention(*batched, dropout_p=dropout, scale=scale)
+    query, key, value = (part.unflatten(0, (images, -1)).transpose(1, 2) for part in (query, key, value))
+    if query.requires_grad and not query.is_cuda:  # the fused attention's backward takes long on a CPU
+        weights = F.dropout(((query * scale) @ key.transpose(-2, -1)).softmax(dim=-1), dropout)
+        context = weights.to(value.dtype) @ value
+    else:
+        context = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scale)
     return context.transpose(1, 2).flatten(0, 1)

@@ -4,6 +4,7 @@ Every random choice is a function of the seed and of the visit's number alone. A
 interruption as if there had been none, and several processes see together what one would.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -51,8 +52,6 @@ class Pictures(Dataset):
     `recipe` says how they change from visit to visit, and up to which epoch they are warped to its small size.
     """
 
-    smallest_crop = 0.6  # of a side
-
     def __init__(self, records: list[Record], img_size: int, recipe: Recipe, seed: int = 0):
         self.records, self.img_size, self.recipe, self.seed = records, img_size, recipe, seed
         self.kept = None
@@ -73,6 +72,10 @@ class Pictures(Dataset):
         small = visit < self.recipe.small_epochs * len(self)
         return self.recipe.small_img_size if small else self.img_size
 
+    def progress(self, visit: int) -> float:
+        """How much of the training lies before a visit's epoch, 0 to 1."""
+        return visit // len(self) / self.recipe.epochs
+
     def _generator(self, visit: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, 1, visit))
 
@@ -82,7 +85,7 @@ class Pictures(Dataset):
 
     def _window(self, rng: np.random.Generator) -> np.ndarray:
         """A part of the picture, xyxy in 0 to 1."""
-        side = rng.uniform(self.smallest_crop, 1, 2)
+        side = rng.uniform(self.recipe.smallest_crop, 1, 2)
         corner = rng.uniform(0, 1 - side)
         return np.concatenate([corner, corner + side])
 
@@ -95,10 +98,10 @@ class Pictures(Dataset):
         return pixels.sub_(1).clamp_(-1, 1)
 
 
-def _stretched(picture: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
-    """A window (xyxy in pixels) of a picture, as a square again."""
+def _stretched(picture: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A window (xyxy in pixels) of a picture, brought to (height, width)."""
     window = tuple(float(x) for x in box)
-    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR, box=window))
+    return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR, box=window))
 
 
 class TokenPictures(Pictures):
@@ -143,7 +146,7 @@ class TokenPictures(Pictures):
         picture, labels = self.picture(index), self.labels[size][index]
         if self._chooses("crop", rng):
             box = np.rint(self._window(rng) * self.img_size).astype(int)
-            picture, labels = _stretched(picture, box, size), self._labels_in(index, box, size)
+            picture, labels = _stretched(picture, box, (size, size)), self._labels_in(index, box, size)
         picture = warp(picture, size)
         if self._chooses("flip", rng):
             picture, labels = picture[:, ::-1], labels[:, ::-1]
@@ -158,7 +161,8 @@ class DetectionPictures(Pictures):
     """Pictures with boxes as transformers' loss wants them.
 
     An item is (pixels float32 [3, S, S], {"class_labels" int64 [n], "boxes" float32 [n, 4] cxcywh in 0 to 1}). Crowds
-    and difficult objects are no targets. A box of which a crop leaves less than two fifths is dropped.
+    and difficult objects are no targets. A box of which a crop leaves less than two fifths is dropped. Where the recipe
+    leaves out half of the patches, the target has "keep", bool [rows, cols], too.
     """
 
     least_visible = 0.4  # of a box's area
@@ -170,7 +174,24 @@ class DetectionPictures(Pictures):
 
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, dict[str, Tensor]]:
         index, visit = item
-        rng, size = self._generator(visit), self.size_at(visit)
+        rng, size, recipe = self._generator(visit), self.size_at(visit), self.recipe
+        if self.progress(visit) < recipe.mosaics_until and rng.uniform() < recipe.mosaics:
+            picture, boxes, labels = self._mosaic(index, size, rng)
+        else:
+            picture, boxes, labels = self._view(index, (size, size), rng)
+        centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+        target = {
+            "class_labels": torch.from_numpy(labels.copy()),
+            "boxes": torch.from_numpy(np.concatenate([centres, sides], axis=1).astype(np.float32)),
+        }
+        if recipe.half and self.progress(visit) < recipe.half_until:
+            target["keep"] = torch.from_numpy(half_of_patches(boxes, _grid(size), recipe.half, rng))
+        return self._pixels(picture, rng), target
+
+    def _view(
+        self, index: int, size: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A picture as one visit sees it, uint8 of `size`; its boxes, xyxy in 0 to 1; and their labels."""
         picture = self.picture(index)
         boxes, labels = self.boxes[index][self.targets[index]], self.records[index].labels[self.targets[index]]
         if self._chooses("crop", rng):
@@ -182,12 +203,19 @@ class DetectionPictures(Pictures):
         if self._chooses("flip", rng):
             picture, boxes = picture[:, ::-1], boxes * [-1, 1, -1, 1] + [1, 0, 1, 0]
             boxes = boxes[:, [2, 1, 0, 3]]
-        centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-        target = {
-            "class_labels": torch.from_numpy(labels.copy()),
-            "boxes": torch.from_numpy(np.concatenate([centres, sides], axis=1).astype(np.float32)),
-        }
-        return self._pixels(picture, rng), target
+        return picture, boxes, labels
+
+    def _mosaic(self, index: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Four pictures, the visit's among them, in the corners of one: as of `_view`."""
+        across, down = np.rint(rng.uniform(0.35, 0.65, 2) * size).astype(int)
+        indices = rng.permutation([index, *rng.integers(len(self), size=3)])
+        whole, boxes, labels = np.empty((size, size, 3), dtype=np.uint8), [], []
+        corners = [(0, 0, across, down), (across, 0, size, down), (0, down, across, size), (across, down, size, size)]
+        for part, (x1, y1, x2, y2) in zip(indices, corners):
+            whole[y1:y2, x1:x2], inside, seen = self._view(part, (y2 - y1, x2 - x1), rng)
+            boxes.append((inside * ([x2 - x1, y2 - y1] * 2) + [x1, y1, x1, y1]) / size)
+            labels.append(seen)
+        return whole, np.concatenate(boxes), np.concatenate(labels)
 
     def _boxes_in(self, window: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What a window shows of the boxes, in 0 to 1 of it; and bool [n], which it shows."""
@@ -196,6 +224,22 @@ class DetectionPictures(Pictures):
         visible = np.prod(inside[:, 2:] - inside[:, :2], axis=1) / np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
         seen = visible >= self.least_visible
         return ((inside - np.tile(corner, 2)) / np.tile(side, 2))[seen], seen
+
+
+def half_of_patches(boxes: np.ndarray, grid: tuple[int, int], which: str, rng: np.random.Generator) -> np.ndarray:
+    """A keep mask of half of the patches, bool [rows, cols], drawn at random.
+
+    `which` are left out: "any", regardless of the boxes (xyxy in 0 to 1), or "background", as far as it goes: then all
+    patches that a box touches come first. Every picture keeps the same number, so that batches stay rectangular.
+    """
+    rows, cols = grid
+    order = rng.random(grid)
+    if which == "background":
+        for x1, y1, x2, y2 in boxes * ([cols, rows] * 2):
+            order[int(y1) : math.ceil(y2), int(x1) : math.ceil(x2)] -= 1
+    kept = np.zeros(rows * cols, dtype=bool)
+    kept[np.argsort(order, axis=None)[: rows * cols // 2]] = True
+    return kept.reshape(grid)
 
 
 def collate_detection(items: list) -> tuple[Tensor, list[dict[str, Tensor]]]:

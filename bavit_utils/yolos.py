@@ -119,6 +119,7 @@ class PrunedYolos(nn.Module):
         if detector.config.use_mid_position_embeddings:
             raise ValueError("this detector adds positions between its layers; only YOLOS-tiny's kind can be wrapped")
         self.detector = detector
+        self.compiled = False  # in training, where every picture keeps as many tokens
         self._positions: dict[tuple[int, int], Tensor] = {}  # resized position tables by image size
         self._positions_of: tuple | None = None  # the weights they were resized from
 
@@ -135,8 +136,6 @@ class PrunedYolos(nn.Module):
         """
         config, layers = self.detector.config, self.detector.vit.encoder.layer
         grid = tuple(side // config.patch_size for side in pixel_values.shape[-2:])
-        # Dense training steps share one shape, worth compiling on a GPU; what pruning keeps differs at every step.
-        run = compiled_layer() if keep is None and self.training and pixel_values.is_cuda else run_layer
         if keep is None:
             keep = torch.ones(len(pixel_values), *grid, dtype=torch.bool, device=pixel_values.device)
         if keep.shape != (len(pixel_values), *grid) or keep.dtype != torch.bool:
@@ -148,6 +147,8 @@ class PrunedYolos(nn.Module):
             raise ValueError(f"after_layers is 0 to {len(layers)} for this detector, not {after_layers}")
 
         x, lengths, restore = self._embed(pixel_values, torch.ones_like(keep) if after_layers else keep)
+        # Steps that share one shape are worth compiling; what BAViT keeps differs at every step.
+        run = compiled_layer() if self.compiled and self.training and len(set(lengths)) == 1 else run_layer
         for layer in layers[:after_layers]:
             x = run(layer, x, lengths)
         if after_layers:

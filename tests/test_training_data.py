@@ -162,7 +162,7 @@ def test_a_box_that_a_crop_hides_mostly_is_dropped_and_no_other(tmp_path):
         else:
             dropped += 1
             assert target["boxes"].shape == (0, 4) and target["class_labels"].shape == (0,)
-            assert shown < 0.45 * 24 * 24 / DetectionPictures.smallest_crop**2
+            assert shown < 0.45 * 24 * 24 / RECIPE.smallest_crop**2
     assert 10 < dropped < 100
 
 
