@@ -7,6 +7,7 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
 SAMPLE_DIR = REPO / "data" / "sample"  # bundled pictures, tracked
+PHOTOS_DIR = REPO / "data" / "photos"  # photographs of COCO under CC BY 2.0, tracked
 CHECKPOINTS = REPO / "data" / "checkpoints"  # weights trained by us, tracked
 RESULTS = REPO / "data" / "results"  # measured numbers with provenance, tracked
 CACHE = REPO / "data" / "cache"  # generated pictures, git-ignored

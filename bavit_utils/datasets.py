@@ -1,4 +1,4 @@
-"""Readers of VOC, COCO, the sample world and your own pictures behind one record type; decoded only when asked for.
+"""Readers of VOC, COCO, the sample world, the bundled photographs and your own pictures; decoded only when asked for.
 
 What real annotations hold, and what is done about it:
 - Boxes that stick out of their picture by up to two pixels (rounding; VOC's xmin of 0) are clipped; anything farther
@@ -13,14 +13,14 @@ import json
 import os
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as coco_mask
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
-from .config import CACHE, SAMPLE_DIR, data_dir
+from .config import CACHE, PHOTOS_DIR, SAMPLE_DIR, data_dir
 from .images import DataError, image_size, load_class_mask, load_image
 from .own_data import OWN, all_masked, completed, own_classes, own_files, own_remedy, voc_picture
 from .sample_world import CLASSES as SAMPLE_CLASSES
@@ -34,7 +34,13 @@ _VOC_BOX = ("xmin", "ymin", "xmax", "ymax")
 _COCO_91 = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
 COCO_CLASSES = tuple(name for name in _COCO_91 if name not in ("__background__", "N/A"))
 _CLASSES = {"sample": SAMPLE_CLASSES, "voc2007": VOC_CLASSES, "voc2012": VOC_CLASSES, "coco": COCO_CLASSES}
+_CLASSES["photos"] = COCO_CLASSES
 SPLITS = {"voc2007": ("train", "trainextra", "test")} | dict.fromkeys(("sample", "voc2012", "coco", OWN), ("train", "val"))
+SPLITS["photos"] = ("val",)  # nothing is trained on them
+_VOC_NAMES = {
+    "airplane": "aeroplane", "couch": "sofa", "dining table": "diningtable", "motorcycle": "motorbike",
+    "potted plant": "pottedplant", "tv": "tvmonitor",
+}  # of COCO's classes; fourteen more are called alike
 
 VOID = 255  # the mask value of pixels that are neither foreground nor background
 _SLACK = 2.0  # pixels by which a box may stick out of its picture
@@ -115,6 +121,22 @@ def load_records(dataset: str, split: str, limit: int | None = None) -> list[Rec
     return (_read_voc if in_vocs_form else _read_coco)(dataset, split, limit)
 
 
+def with_classes_of(record: Record, dataset: str) -> Record:
+    """The record with labels of `dataset`, matched by name; six of COCO's classes are called otherwise in VOC.
+
+    Objects of other classes are dropped: they become background, in `mask()` too, which only records in COCO's form
+    keep. Raises ValueError for an unknown data set.
+    """
+    known, names = class_names(dataset), [class_names(record.dataset)[label] for label in record.labels]
+    names = [name if name in known else _VOC_NAMES.get(name) for name in names]
+    kept = [j for j, name in enumerate(names) if name in known]
+    return replace(
+        record, dataset=dataset, labels=np.array([known.index(names[j]) for j in kept], dtype=np.int64),
+        masks=tuple(record.masks[j] for j in kept) if isinstance(record.masks, tuple) else None,
+        **{name: getattr(record, name)[kept] for name in ("boxes", "difficult", "crowd", "areas")},
+    )
+
+
 def fingerprint(records: Iterable[Record]) -> str:
     """12 hex digits over picture bytes, boxes, labels, flags and masks, in order: the data a result was measured on."""
     digest = hashlib.sha256()
@@ -166,7 +188,7 @@ def _from_voc(boxes: np.ndarray) -> np.ndarray:
 
 
 def _read_coco(dataset: str, split: str, limit: int | None) -> list[Record]:
-    """COCO's form of instances, of COCO itself and of the sample world."""
+    """COCO's form of instances, of COCO itself, its bundled photographs and the sample world."""
     path, folder = own_files(split) if dataset == OWN else _official_files(dataset, split)
     text = _read_text(path, dataset, split)
     try:
@@ -191,6 +213,8 @@ def _read_coco(dataset: str, split: str, limit: int | None) -> list[Record]:
 
 
 def _official_files(dataset: str, split: str) -> tuple[Path, Path]:
+    if dataset == "photos":
+        return PHOTOS_DIR / "annotations" / f"instances_{split}.json", PHOTOS_DIR / split
     year = "2017" if dataset == "coco" else ""
     root = data_dir() / "coco" if dataset == "coco" else SAMPLE_DIR if split == "val" else CACHE / "sample"
     return root / "annotations" / f"instances_{split}{year}.json", root / f"{split}{year}"
@@ -286,6 +310,8 @@ def _read_text(path: Path, dataset: str, split: str) -> str:
 def _remedy(dataset: str, split: str) -> str:
     if dataset == "sample":
         return "make it with `bavit sample-world`" if split == "train" else "restore data/sample from the repository"
+    if dataset == "photos":
+        return "restore data/photos from the repository"
     if dataset == OWN:
         return own_remedy()
     return f"set BAVIT_DATA_DIR (now {data_dir()}) to the folder that holds VOCdevkit and coco, as README.md shows"
