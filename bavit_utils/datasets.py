@@ -33,10 +33,10 @@ _VOC_BOX = ("xmin", "ymin", "xmax", "ymax")
 # torchvision keeps COCO's 91 ids, of which 80 are in use.
 _COCO_91 = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
 COCO_CLASSES = tuple(name for name in _COCO_91 if name not in ("__background__", "N/A"))
-_CLASSES = {"sample": SAMPLE_CLASSES, "voc2007": VOC_CLASSES, "voc2012": VOC_CLASSES, "coco": COCO_CLASSES}
-_CLASSES["photos"] = COCO_CLASSES
-SPLITS = {"voc2007": ("train", "trainextra", "test")} | dict.fromkeys(("sample", "voc2012", "coco", OWN), ("train", "val"))
-SPLITS["photos"] = ("val",)  # nothing is trained on them
+_CLASSES = {"sample": SAMPLE_CLASSES} | dict.fromkeys(("voc2007", "voc2012"), VOC_CLASSES)
+_CLASSES |= dict.fromkeys(("coco", "photos"), COCO_CLASSES)
+SPLITS = dict.fromkeys(("sample", "voc2012", "coco", OWN), ("train", "val"))
+SPLITS |= {"voc2007": ("train", "trainextra", "test"), "photos": ("val",)}  # nothing is trained on the bundled photographs
 _VOC_NAMES = {
     "airplane": "aeroplane", "couch": "sofa", "dining table": "diningtable", "motorcycle": "motorbike",
     "potted plant": "pottedplant", "tv": "tvmonitor",

@@ -167,7 +167,7 @@ def test_a_missing_data_root_says_what_to_do(tmp_path, monkeypatch, dataset, spl
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="unknown data set 'imagenet': choose one of .*sample"):
         load_records("imagenet", "val")
-    with pytest.raises(ValueError, match="voc2007 has no split 'val': choose one of train, test"):
+    with pytest.raises(ValueError, match="voc2007 has no split 'val': choose one of train, trainextra, test"):
         load_records("voc2007", "val")
 
 
