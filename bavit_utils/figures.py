@@ -5,6 +5,7 @@ to the square before they are cut into patches. Axes are in pixels of the pictur
 """
 
 import io
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from .annotations import IGNORE_INDEX
-from .config import Profile, figures_dir
+from .config import Profile, figures_dir, get_profile
 
 # Okabe and Ito's colours, which colour-blind eyes tell apart, and what they stand for here.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
@@ -30,6 +31,13 @@ GREY = "#8C8C8C"
 FG_COLOUR, BG_COLOUR = VERMILION, GREY  # foreground and background patches (Fig. 2)
 MISSED_COLOUR, FALSE_COLOUR = ORANGE, SKY  # foreground taken for background (Fig. 6), and the reverse
 PAPER_COLOUR, OURS_COLOUR = VERMILION, BLUE  # the paper's numbers beside ours
+# One colour for one thing in all figures, by the name it has in the stored rows.
+COLOURS = {
+    "paper": VERMILION, "yolos": BLACK, "yolos-f": PURPLE, "yolos-control": ORANGE, "yolos-sparse": "#7F3C8D",
+    "bavit-small": BLUE, "bavit-large": SKY, "random": GREY, "truth": GREEN,
+    "resolution": "#B8860B", "tome": "#882255", "sparse-detr": "#44AA99", "focus-detr": "#AA4499",
+    "attention": "#999933", "contrast": "#6A51A3", "centre": "#BDBDBD", "later": "#117733",
+}  # fmt: skip
 TEXT_WIDTH, COLUMN_WIDTH = 7.0, 3.4  # inches, the width of a figure across the page, and of one in a column
 
 _STYLE = {
@@ -50,16 +58,51 @@ def use_style() -> None:
     plt.rcParams.update(_STYLE)
 
 
-def save_figure(fig: Figure, name: str, profile: Profile, shows_pictures: bool = False) -> Path | None:
+def save(
+    item: Figure | pd.DataFrame,
+    name: str,
+    caption: str,
+    paper: str = "",
+    results: Sequence[str] = (),
+    shows: str = "",
+) -> pd.DataFrame | None:
+    """Write a notebook's figure (PNG, SVG) or table (Markdown, CSV, LaTeX) to the current profile's folder.
+
+    `paper` is the paper's figure or table that it answers ("Fig. 2"), `results` the stored results it is made of: with
+    the caption they go into the folder's `index.json`, which figures/README.md is written from. `shows` is the data set
+    whose pictures it shows, of which only the bundled ones (`sample`, `photos`) are ours to store. Returns a table as
+    it is to be shown.
+    """
+    profile = get_profile()
+    is_table = isinstance(item, pd.DataFrame)
+    if is_table:
+        shown = save_table(item, name, profile, caption)
+    elif shows in ("", "sample", "photos"):
+        save_figure(item, name, profile, bool(shows))
+    else:
+        return None
+    _note(name, profile, {
+        "kind": "table" if is_table else "figure", "caption": caption, "paper": paper,
+        "results": list(results), "shows": shows,
+    })  # fmt: skip
+    return shown if is_table else None
+
+
+def _note(name: str, profile: Profile, entry: dict) -> None:
+    """Keep what figures/README.md says of a figure or table, under its kind and name, sorted by name."""
+    path = figures_dir(profile) / "index.json"
+    index = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    index[f"{name} ({entry['kind']})"] = {"name": name} | entry
+    path.write_text(json.dumps(dict(sorted(index.items())), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def save_figure(fig: Figure, name: str, profile: Profile, shows_pictures: bool = False) -> Path:
     """Write `figures/<profile>/<name>.png`, and `.svg` where no pictures are shown; returns the PNG's path.
 
     A stored figure that looks the same is left untouched: 0.02 % of the pixels may differ visibly, or, with pictures,
-    0.2 %, about two patches that another processor's rounding turned. Pictures of VOC and COCO are not ours to store:
-    with `shows_pictures` nothing is written for them, and None comes back. Without pictures 256 colours are enough, at
-    a third of the size.
+    0.2 %, about two patches that another processor's rounding turned. Without pictures 256 colours are enough, at a
+    third of the size.
     """
-    if shows_pictures and profile.name != "sample":
-        return None
     path = figures_dir(profile) / f"{name}.png"
     drawn = io.BytesIO()
     # Saving resets a figure without a layout to the style's: without this, the second file would have another one.
@@ -126,38 +169,13 @@ def markdown_table(frame: pd.DataFrame) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in [list(frame), rule, *shown])
 
 
-# What LaTeX would read as its own, or can't read: the tables need no package but booktabs.
-_LATEX = str.maketrans(
-    {c: rf"\{c}" for c in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {c: f"${c}$" for c in "<>|"}
-    | {"–": "--", "−": "$-$", "→": r"$\to$", "×": r"$\times$", "±": r"$\pm$", "≥": r"$\ge$", "≤": r"$\le$", "²": "$^2$"}
-    | {"τ": r"$\tau$", "∩": r"$\cap$", "∪": r"$\cup$", "≈": r"$\approx$", "Σ": r"$\Sigma$", "Δ": r"$\Delta$"}
-    | {"’": "'", "“": "``", "”": "''", "…": r"\dots{}", "§": r"\S{}", "·": r"$\cdot$"}
-)
-
-
 def latex_table(frame: pd.DataFrame, name: str, caption: str) -> str:
-    """`shown_table` as a LaTeX table in booktabs' manner, labelled `tab:<name>`; columns of long texts are wrapped."""
-    shown = shown_table(frame)
-    longest = {column: shown[column].str.len().max() for column in frame}
-    wrapped = {column for column, length in longest.items() if length > 40}
-    columns = "".join(
-        rf"p{{{0.7 * longest[column] / sum(longest[c] for c in wrapped):.2f}\linewidth}}" if column in wrapped
-        else "l" if _is_text(frame[column]) else "r"
-        for column in frame
-    )  # fmt: skip
-    lines = [[_latex(column) for column in frame], *shown.map(_latex).to_numpy()]
-    head, *body = [" & ".join(line) + r" \\" for line in lines]
-    return "\n".join([
-        r"\begin{table}", r"\centering\footnotesize", rf"\caption{{{_latex(caption)}}}", rf"\label{{tab:{name}}}",
-        rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule",
-        r"\end{tabular}", r"\end{table}", "",
-    ])  # fmt: skip
-
-
-def _latex(text: str) -> str:
-    return re.sub(r"(?<![\w.$])-(?=\d)", "$-$", text.translate(_LATEX))  # a minus is no hyphen
+    """`shown_table` as a LaTeX table in booktabs' manner, labelled `tab:<name>`."""
+    columns = "".join("l" if _is_text(frame[column]) else "r" for column in frame)
+    caption, label = re.sub(r"([&%$#_{}])", r"\\\1", caption), f"tab:{name}"
+    return shown_table(frame).to_latex(
+        index=False, escape=True, caption=caption, label=label, column_format=columns, position="tb"
+    )
 
 
 def _is_text(column: pd.Series) -> bool:
@@ -191,6 +209,17 @@ def _shown_column(column: pd.Series) -> list[str]:
         return value if isinstance(value, str) else "–" if pd.isna(value) else f"{value:,.{decimals}f}"
 
     return [cell(value) for value in column]
+
+
+def curve(ax: Axes, rows: pd.DataFrame, x: str, y: str, name: str, label: str = "", band: tuple = ()) -> None:
+    """A curve over stored rows in its own colour (`COLOURS`), with a marker a row.
+
+    `band` names the columns of the interval's two ends, which are drawn as a shade.
+    """
+    rows, colour = rows.sort_values(x), COLOURS[name]
+    ax.plot(rows[x], rows[y], color=colour, marker="o", label=label or name)
+    if band:
+        ax.fill_between(rows[x], rows[band[0]], rows[band[1]], color=colour, alpha=0.15, linewidth=0)
 
 
 def overlay(ax: Axes, image: np.ndarray, keep: np.ndarray, style: str = "red", grid_lines: bool = True) -> None:

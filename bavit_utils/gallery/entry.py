@@ -41,7 +41,8 @@ class Entry:
             return None
         if self.kind == "table":
             return save_table(drawn, self.name, profile, self.caption.format(p=profile))
-        save_figure(drawn, self.name, profile, self.pictures)
+        if not self.pictures or profile.name == "sample":
+            save_figure(drawn, self.name, profile, self.pictures)
         return drawn
 
     def measured(self, profile: Profile) -> bool:
