@@ -5,7 +5,8 @@ from itertools import product
 import pandas as pd
 
 from .config import DEPTHS
-from .results import NOT_RUN, PAPER, load_rows
+from .paper import PAPER
+from .results import NOT_RUN, load_rows
 
 # How the data behind the stored rows differs from the paper's, by (data set, label rule).
 DATA_NOTES = {

@@ -8,12 +8,15 @@ coordinates, so that shares such as exactly one half come out exactly.
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
-from .datasets import VOID, Record
+if TYPE_CHECKING:
+    from .data.records import Record
 
+VOID = 255  # the mask value of pixels that are neither foreground nor background
 IGNORE_INDEX = -100  # the label of a patch that nothing is known about
 
 
@@ -73,7 +76,7 @@ def labels_from_mask(mask: np.ndarray, grid: tuple[int, int], tau: float = 0.1) 
 TAU = {"mask": 0.1, "box": 0.5}  # section 3.1
 
 
-def labels_for(record: Record, grid: tuple[int, int], rule: str = "mask", tau: float | None = None) -> np.ndarray:
+def labels_for(record: "Record", grid: tuple[int, int], rule: str = "mask", tau: float | None = None) -> np.ndarray:
     """Label one picture's patches by its class mask (`rule` "mask", more than 10 %) or boxes ("box", 50 % coverage).
 
     `tau` sets another share than these. Returns int64 [rows, cols]. Difficult objects are foreground, crowds are neither. Raises ValueError for another
@@ -81,14 +84,14 @@ def labels_for(record: Record, grid: tuple[int, int], rule: str = "mask", tau: f
     """
     if rule not in TAU:
         raise ValueError(f"unknown label rule {rule!r}: choose mask or box")
-    tau = tau or TAU[rule]
+    tau = TAU[rule] if tau is None else tau
     if rule == "mask":
         return labels_from_mask(record.mask(), grid, tau)
     return labels_from_boxes(record.boxes, record.size, grid, tau=tau, crowd=record.crowd)
 
 
 def stacked_labels(
-    records: Iterable[Record], grid: tuple[int, int], rule: str = "mask", tau: float | None = None
+    records: Iterable["Record"], grid: tuple[int, int], rule: str = "mask", tau: float | None = None
 ) -> np.ndarray:
     """`labels_for` of several pictures: int64 [N, rows, cols]."""
     return np.stack([labels_for(record, grid, rule, tau) for record in records])

@@ -13,15 +13,16 @@ from torch import Tensor
 
 from .annotations import IGNORE_INDEX
 from .images import in_batches
-from .weights import fill_model, imagenet_blocks, read_weights, save_weights
+from .weights import fill_model, read_weights, save_weights
 
 
-def create_bavit(depth: int, img_size: int, pretrained: bool = True) -> VisionTransformer:
+def create_bavit(depth: int, img_size: int, blocks: dict[str, Tensor] | None = None) -> VisionTransformer:
     """ViT-tiny of `depth` blocks (2 is BAViT-small, 10 BAViT-large) with a two-way linear layer on every token.
 
     Maps pictures `[B, 3, img_size, img_size]`, normalised with mean = std = 0.5, to logits `[B, N, 2]` of background
-    and foreground, N = (img_size / 16)^2. With `pretrained` all but the head comes from ImageNet's ViT-tiny. Pictures
-    of another side than `img_size` are taken too, with the position table resized.
+    and foreground, N = (img_size / 16)^2. With `blocks`, as of `data.pretrained.imagenet_blocks`, all but the head
+    starts from ImageNet's ViT-tiny. Pictures of another side than `img_size` are taken too, with the position table
+    resized.
     """
     model = timm.create_model(
         "vit_tiny_patch16_384",
@@ -32,14 +33,13 @@ def create_bavit(depth: int, img_size: int, pretrained: bool = True) -> VisionTr
         global_pool="",
         dynamic_img_size=True,
     )
-    weights = imagenet_blocks() if pretrained else None
-    if weights is not None:
+    if blocks is not None:
         # The class row goes before the grid is resized: the model has no such token.
-        weights["pos_embed"] = resample_abs_pos_embed(
-            weights["pos_embed"][:, 1:], list(model.patch_embed.grid_size), num_prefix_tokens=0
+        positions = resample_abs_pos_embed(
+            blocks["pos_embed"][:, 1:], list(model.patch_embed.grid_size), num_prefix_tokens=0
         )
-        wanted = model.state_dict()
-        model.load_state_dict({name: wanted[name] if name.startswith("head.") else weights[name] for name in wanted})
+        start, wanted = blocks | {"pos_embed": positions}, model.state_dict()
+        model.load_state_dict({name: wanted[name] if name.startswith("head.") else start[name] for name in wanted})
     return model
 
 
@@ -94,5 +94,5 @@ def load_bavit(path: str | Path) -> VisionTransformer:
     Raises FileNotFoundError for a missing file, ValueError for a damaged one or another kind or shape of model.
     """
     state, metadata = read_weights(path, "bavit")
-    model = create_bavit(metadata["depth"], metadata["img_size"], pretrained=False)
+    model = create_bavit(metadata["depth"], metadata["img_size"])
     return fill_model(model, state, path).eval()

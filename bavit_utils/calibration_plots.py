@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter
 
+from .experiments.postprocessing import papers_setting
 from .figures import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, TEXT_WIDTH, VERMILION
-from .postprocessing import papers_setting
-from .results import NOT_RUN, PAPER
+from .paper import PAPER
+from .results import NOT_RUN
 
 _PERCENT = PercentFormatter(1, decimals=0)
 _THRESHOLD_TICKS = (0.05, 0.2, 0.5, 0.8, 0.95, 0.99)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
-from .postprocessing import papers_setting
-from .results import NOT_RUN, PAPER
+from .experiments.postprocessing import papers_setting
+from .paper import PAPER
+from .results import NOT_RUN
 
 
 def shown_interval(row: pd.Series | Mapping, name: str) -> str:

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import cli_bavit, cli_figures, cli_selectors, cli_yolos
-from .ablations import ABLATIONS
 from .config import DEPTHS, EVAL_SPLIT, PROFILE_NAMES, get_profile
-from .download import SOURCES, fetch
+from .data.download import fetch
+from .data.sample_world import ensure_train_split, ensure_val_split
+from .data.sources import SOURCES
+from .experiments.ablations import ABLATIONS
 from .notebook_runner import run_notebooks
-from .packing import PART_MB, pack_pictures
 from .report import paper_beside_ours, update_readme
-from .sample_world import ensure_train_split, ensure_val_split
-from .selector_heads import SELECTORS
-from .selector_runs import COMPARED
+from .selectors.heads import SELECTORS
+from .selectors.runs import COMPARED
 
 
 def sample_world(args: argparse.Namespace) -> None:
@@ -28,17 +28,6 @@ def download(args: argparse.Namespace) -> None:
     """Fetch data sets and weights into BAVIT_DATA_DIR (or data/)."""
     for name in args.names:
         print(fetch(name))
-
-
-def pack(args: argparse.Namespace) -> None:
-    """Pack VOC, as the profile's detector reads it, into tars for another machine.
-
-    There: for part in FOLDER/*.tar; do tar -xf $part -C data; done; then BAVIT_DATA_DIR=data bavit train-yolos ...
-    """
-    profile = get_profile(args.profile)
-    img_size = profile.detector_img_size if args.img_size is None else args.img_size
-    for path in pack_pictures(profile, img_size, args.folder, args.part_mb, args.limit):
-        print(f"{path.name} {path.stat().st_size / 1e6:.1f} MB")
 
 
 def notebooks(args: argparse.Namespace) -> None:
@@ -128,16 +117,6 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add("sample-world", sample_world, "limit")
     verbs.add("download", download, words="NAME ... ", example="voc2007 vit-tiny").add_argument(
         "names", nargs="+", choices=tuple(SOURCES), metavar="NAME", help="any of " + ", ".join(SOURCES)
-    )
-    packed = verbs.add(
-        "pack-pictures", pack, "profile", "limit", words="--folder FOLDER ", example="--profile voc --folder pack"
-    )
-    packed.add_argument("--folder", type=Path, required=True, help="where the tars go; new or empty")
-    packed.add_argument(
-        "--img-size", type=_positive, metavar="N", help="longest side in pixels; default: the detector's"
-    )
-    packed.add_argument(
-        "--part-mb", type=float, default=PART_MB, metavar="N", help=f"largest tar in MB; default: {PART_MB}"
     )
     verbs.group("Training")
     _add_trainings(verbs)

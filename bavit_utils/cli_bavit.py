@@ -6,17 +6,18 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from .ablations import ABLATIONS, run_variant
 from .annotations import stacked_labels
 from .bavit import foreground_maps, load_bavit, save_bavit
-from .calibration import calibration_rows
 from .config import DEPTHS, EVAL_SPLIT, PAPER_RECIPE, RUNS, Profile, get_profile
-from .curves import read_curve, store_curve
-from .datasets import fingerprint, load_records
+from .data.records import fingerprint, load_records
+from .experiments.ablations import ABLATIONS, run_variant
+from .experiments.calibration import calibration_rows
+from .experiments.postprocessing import postprocessing_rows
 from .metrics import token_metrics
-from .postprocessing import postprocessing_rows
 from .results import device_name, provenance, save_rows
-from .training import split_records, train_bavit
+from .training.bavit import train_bavit
+from .training.curves import read_curve, store_curve
+from .training.loop import split_records
 
 
 def train(args: argparse.Namespace) -> None:

@@ -5,16 +5,16 @@ import argparse
 import torch
 from accelerate import PartialState
 
-from . import selector_comparison
 from .config import RUNS, get_profile
-from .curves import store_curve
-from .datasets import fingerprint, load_records
-from .hub import profile_detector
+from .data.pretrained import profile_detector
+from .data.records import fingerprint, load_records
 from .results import provenance, save_rows, short_hash
-from .selector_heads import save_selector
-from .selector_runs import COMPARED
-from .selector_training import train_selector
-from .token_selectors import CHOICES, REFERENCE, Inputs, trained_files
+from .selectors import comparison
+from .selectors.heads import save_selector
+from .selectors.runs import COMPARED
+from .selectors.scores import CHOICES, REFERENCE, Inputs, trained_files
+from .selectors.training import train_selector
+from .training.curves import store_curve
 from .yolos import PrunedYolos
 
 
@@ -53,7 +53,7 @@ def compare(args: argparse.Namespace) -> None:
         names, files = [*names, name], [*files, *needed]
     marks = fingerprint(records)
     folder = RUNS / f"selectors-{profile.name}-{short_hash(checkpoint)}-{marks}"
-    rows = selector_comparison.compare(inputs, names, folder, repeats=args.repeats)
+    rows = comparison.compare(inputs, names, folder, repeats=args.repeats)
     for row in rows:
         budget = "" if row["budget"] is None else f" at {row['budget']:.0%}"
         print(f"{row['selector']}{budget}: AP {row['AP']:.4f}, {row['share']:.3f} of the dense multiply-adds")

@@ -10,16 +10,17 @@ from torch import nn
 
 from .annotations import labels_for
 from .bavit import foreground_maps, load_bavit
-from .benchmark import throughput
-from .config import DEPTHS, RUNS, SWEEP_SPARSITIES, Recipe, get_profile
-from .curves import store_curve
-from .datasets import fingerprint, load_records
-from .detector_training import train_yolos
-from .finetuning import finetune, finetuned_name
-from .hub import profile_detector
-from .results import PAPER, provenance, save_rows, short_hash
-from .sweep import PLAIN, detections, detector_grids, sweep
-from .token_selectors import Inputs, scores
+from .config import DEPTHS, RUNS, Recipe, get_profile
+from .data.pretrained import profile_detector
+from .data.records import fingerprint, load_records
+from .experiments.benchmark import throughput
+from .paper import PAPER
+from .results import provenance, save_rows, short_hash
+from .selectors.scores import Inputs, scores
+from .sweep import PLAIN, SWEEP_SPARSITIES, detections, detector_grids, sweep
+from .training.curves import store_curve
+from .training.detector import train_yolos
+from .training.finetuning import finetune, finetuned_name
 from .yolos import PrunedYolos, save_yolos
 
 

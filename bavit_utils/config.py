@@ -47,7 +47,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Profile:
-    """One scale of the whole experiment: square sides in pixels, data sets and splits as `datasets` names them.
+    """One scale of the whole experiment: square sides in pixels, data sets and splits as `data.records` names them.
 
     `bavit_data`/`bavit_rule` is the pair BAViT is shown on (section 3.1, Table 1); `pruner_data`/`pruner_rule` the pair
     whose BAViT prunes the detector (Table 2): the same kind of pictures and classes as the detector's.
@@ -80,6 +80,15 @@ class Profile:
         """The detector's patch grid, (rows, cols)."""
         return (self.detector_img_size // PATCH_SIZE,) * 2
 
+    @property
+    def detector_shape(self) -> dict[str, int]:
+        """What `yolos.create_yolos` asks for besides the names of the classes."""
+        return {
+            "img_size": self.detector_img_size,
+            "depth": self.detector_depth,
+            "num_detection_tokens": self.num_detection_tokens,
+        }
+
     def checkpoint(self, model: str, dataset: str | None = None, rule: str | None = None) -> Path:
         """Where a committed checkpoint lies, e.g. `bavit-small-sample-mask.safetensors`."""
         parts = [model, dataset or (self.detector_data if model.startswith("yolos") else self.pruner_data)]
@@ -88,9 +97,6 @@ class Profile:
         return CHECKPOINTS / ("-".join(parts) + self.suffix + ".safetensors")
 
 
-# The paper's Table 2, first column; 0 is the dense detector behind BAViT.
-PAPER_SPARSITIES = (0.46, 0.43, 0.40, 0.39, 0.37, 0.35, 0.32, 0.29, 0.05, 0.02, 0.0)
-SWEEP_SPARSITIES = (0.70, 0.60, 0.53, *PAPER_SPARSITIES)  # and on to where little is left
 # BAViT-large is ten blocks, BAViT-small two (section 3.2).
 DEPTHS = {"bavit-small": 2, "bavit-large": 10}
 EVAL_SPLIT = {"sample": "val", "voc2007": "test", "voc2012": "val", "coco": "val", "own": "val"}
@@ -195,7 +201,7 @@ _PROFILES["voc-half"] = replace(
     detector_recipe=replace(_SAMPLE.detector_recipe, epochs=28, small_epochs=17, composed_epochs=20),
     finetune_recipe=replace(_SAMPLE.finetune_recipe, epochs=6),
 )
-# Your own pictures (`own_data`), in the same way, by boxes, as most people have nothing else. No scenes are composed:
+# Your own pictures (`data.own`), in the same way, by boxes, as most people have nothing else. No scenes are composed:
 # small objects can't be cut out.
 _HALF = _PROFILES["voc-half"]
 _PROFILES["own"] = replace(

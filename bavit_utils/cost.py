@@ -1,12 +1,8 @@
-"""What pruning costs and saves: tokens (Table 2, Eq. 4), parameters, multiply-adds, time, peak memory.
+"""What pruning costs and saves: tokens (Table 2, Eq. 4), parameters, multiply-adds, time.
 
 A multiply-add is one multiplication with its addition, half of two FLOP; norms, softmax and GELU are not counted.
 """
 
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,8 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .config import DEPTHS, PAPER_SPARSITIES, PATCH_SIZE, Profile, get_profile
-from .datasets import class_names
+from .config import DEPTHS, PATCH_SIZE, Profile, get_profile
+from .data.records import class_names
+from .paper import PAPER_SPARSITIES
 
 EMBED_DIM = 192  # ViT-tiny's, for BAViT and YOLOS alike
 MLP_RATIO = 4
@@ -171,21 +168,3 @@ def measure_latency(
         }
         for name, (low, median, high) in quartiles.items()
     ]
-
-
-def measure_peak_memory(target: str, kwargs: Mapping | None = None, device: str = "cpu") -> dict[str, float]:
-    """Memory that one run takes at its peak, in a fresh Python process: `peak_mb` above `baseline_mb` (10^6 bytes).
-
-    `target` is "module:function"; called with `kwargs` (JSON values) it gets everything ready and returns a function of
-    no arguments, the run. On the CPU resident memory counts, on CUDA what PyTorch has allocated. The process has as
-    many threads as this one. Raises RuntimeError with the process's own error.
-    """
-    threads = str(torch.get_num_threads())
-    env = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    env["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in sys.path)
-    call = json.dumps({"target": target, "kwargs": dict(kwargs or {}), "device": device})
-    command = [sys.executable, "-m", "bavit_utils.peak_memory", call]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"measuring the memory of {target} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])

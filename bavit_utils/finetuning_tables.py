@@ -14,11 +14,12 @@ from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from .config import Profile
-from .datasets import Record
+from .data.records import Record
 from .figures import BLUE, GREEN, GREY, PAPER_COLOUR, TEXT_WIDTH
 from .metrics import DetectionEvaluation, paired_difference
+from .paper import PAPER
 from .pruning import detector_keep, threshold_for_sparsity
-from .results import NOT_RUN, PAPER, load_rows
+from .results import NOT_RUN, load_rows
 from .sweep import PLAIN, detections
 from .yolos import PrunedYolos
 

@@ -9,8 +9,8 @@ from safetensors import safe_open
 from .accuracy import DATA_NOTES
 from .config import CHECKPOINTS, Recipe, get_profile
 from .results import load_rows, short_hash
-from .selector_heads import SELECTORS
-from .selector_training import selector_recipe
+from .selectors.heads import SELECTORS
+from .selectors.training import selector_recipe
 
 CARDS = CHECKPOINTS / "README.md"
 _PROFILE_OF = {"sample": "sample", "voc2007": "voc", "voc2012": "voc", "coco": "coco"}

@@ -31,8 +31,8 @@ from .figures import (
     overlay,
     show_picture,
 )
+from .paper import PAPER
 from .pruning import detector_keep, resize_grid
-from .results import PAPER
 
 _SELECTORS = {
     "bavit-small": ("BAViT-small", OURS_COLOUR), "bavit-large": ("BAViT-large", SKY),

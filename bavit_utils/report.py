@@ -8,7 +8,8 @@ from .cost import bavit_multiply_adds, bavit_parameters, token_table
 from .figures import markdown_table
 from .finetuning_tables import TRAINED_AT, paper_ap
 from .model_cards import CARDS, model_cards
-from .results import NOT_RUN, PAPER, load_rows
+from .paper import PAPER
+from .results import NOT_RUN, load_rows
 from .speed_plots import break_even
 from .sweep import PLAIN
 

@@ -1,6 +1,6 @@
 """Figures of who chooses the tokens: AP against what is left and what it costs, and why the first tokens cost so much.
 
-`rows` are those of `results/selectors-<profile>.json`, as `selector_comparison.compare` gives them.
+`rows` are those of `results/selectors-<profile>.json`, as `selectors.comparison.compare` gives them.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from .figures import BLACK, BLUE, GREEN, GREY, ORANGE, PAPER_COLOUR, PURPLE, SKY, TEXT_WIDTH, VERMILION
-from .results import PAPER
-from .token_selectors import TRUTH
+from .paper import PAPER
+from .selectors.scores import TRUTH
 
 # What a selector is called, and how it is drawn: name, colour, line, marker.
 STYLES = {

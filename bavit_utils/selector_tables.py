@@ -4,8 +4,8 @@ import pandas as pd
 
 from .results import NOT_RUN
 from .selector_plots import family, selector_title
-from .selector_runs import COMPARED, METHODS
-from .token_selectors import TRUTH
+from .selectors.runs import COMPARED, METHODS
+from .selectors.scores import TRUTH
 
 _KINDS = {"tome": "merging", "layer": "later", "resolution": "smaller picture"}
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from .figures import GREEN, GREY, OURS_COLOUR, PAPER_COLOUR, PURPLE, SKY, TEXT_WIDTH, VERMILION
-from .results import PAPER
+from .paper import PAPER
 
 _WAYS = {"mask": ("masked, not gathered", "X"), "pad": ("padded to the longest", "P")}
 _COLOURS = (OURS_COLOUR, PURPLE, GREEN, SKY, VERMILION)

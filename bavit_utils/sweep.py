@@ -9,15 +9,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .config import DEPTHS, PAPER_SPARSITIES, PATCH_SIZE, Profile
+from .config import DEPTHS, PATCH_SIZE, Profile
 from .cost import multiply_adds
-from .datasets import Record
+from .data.records import Record
 from .images import keep_aspect_size
 from .metrics import DetectionEvaluation, bootstrap_ap, paired_difference
+from .paper import PAPER_SPARSITIES
 from .pruning import detector_keep, spare_some, threshold_for_sparsity
 from .weights import save_weights
 from .yolos import PrunedYolos, predict
 
+SWEEP_SPARSITIES = (0.70, 0.60, 0.53, *PAPER_SPARSITIES)  # and on to where little is left
 # How Table 2 most likely comes from BAViT's map to the detector's grid; the columns that say so in stored rows.
 PLAIN = {"resize": "nearest", "fill_steps": 0, "spared": 0.0}
 

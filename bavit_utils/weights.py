@@ -1,17 +1,13 @@
-"""Weights on disk: safetensors files that carry their configuration, and the ImageNet blocks everything starts from."""
+"""Weights on disk: safetensors files that carry their configuration."""
 
 import json
 import os
-import warnings
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
-
-from .config import data_dir
-from .download import DownloadError, fetch
 
 _GROUP = 32  # numbers of a row that share a scale; one for the whole row costs a detector some tenths of AP
 _SCALE = ".scale"  # ends the name of the scales of a matrix that is stored in 8 bits
@@ -91,23 +87,3 @@ def fill_model(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> 
         reason = str(error).splitlines()[-1].strip()
         raise ValueError(f"{path} doesn't fit the model its metadata describes ({reason}): train it anew") from error
     return model
-
-
-def imagenet_blocks() -> dict[str, Tensor] | None:
-    """ImageNet ViT-tiny's state dict under timm's tensor names, in float32; None, with a warning, where there is none.
-
-    Read from `weights/` in the data folder; where it isn't there, fetched into it.
-    """
-    folder = data_dir() / "weights"
-    path = next(iter(sorted(folder.glob("vit_tiny_patch16_224*.safetensors"))), None)
-    try:
-        path = path or fetch("vit-tiny")
-    except DownloadError as error:
-        warnings.warn(
-            f"no ImageNet ViT-tiny weights at hand, so the blocks start from random values: {error}", stacklevel=3
-        )
-        return None
-    try:
-        return {name: tensor.float() for name, tensor in load_file(path).items()}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}): delete it and fetch it again") from error

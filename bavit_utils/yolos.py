@@ -6,43 +6,33 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
 from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
-from .config import PATCH_SIZE, Profile
-from .datasets import class_names
+from .config import PATCH_SIZE
 from .images import keep_aspect_size, to_batch
 from .packed import compiled_layer, run_layer
 from .pruning import gather_tokens
-from .weights import fill_model, imagenet_blocks, read_weights, save_weights
-
-# timm's name of each part of a block, and transformers'.
-_BLOCK_PARTS = {
-    "norm1": "layernorm_before",
-    "attn.proj": "attention.output.dense",
-    "norm2": "layernorm_after",
-    "mlp.fc1": "intermediate.dense",
-    "mlp.fc2": "output.dense",
-}
+from .weights import fill_model, read_weights, save_weights
 
 
-def create_yolos(profile: Profile, pretrained: bool = True) -> YolosForObjectDetection:
-    """YOLOS-tiny at a profile's size and depth, for the classes of its data set (section 3.5).
+def create_yolos(
+    names: Sequence[str], img_size: int = 512, depth: int = 12, num_detection_tokens: int = 100
+) -> YolosForObjectDetection:
+    """YOLOS-tiny for classes of these names, on pictures of `img_size` pixels a side (section 3.5); random weights.
 
     Class and detection tokens and the position table, which transformers leaves at zero, are drawn from a truncated
-    normal of std 0.02. With `pretrained`, blocks, class token, patch embedding and the patches' positions come from
-    ImageNet's ViT-tiny, which expects mean = std = 0.5: `config.normalise` says so in the words of `images.to_batch`.
+    normal of std 0.02. It expects mean = std = 0.5, as the blocks of `data.pretrained.start_from_imagenet` do:
+    `config.normalise` says so in the words of `images.to_batch`.
     """
-    names = class_names(profile.detector_data)
     config = YolosConfig(
         hidden_size=192,
         num_attention_heads=3,
         intermediate_size=768,
-        num_hidden_layers=profile.detector_depth,
-        num_detection_tokens=profile.num_detection_tokens,
-        image_size=[profile.detector_img_size] * 2,
+        num_hidden_layers=depth,
+        num_detection_tokens=num_detection_tokens,
+        image_size=[img_size] * 2,
         patch_size=PATCH_SIZE,
         layer_norm_eps=1e-6,
         use_mid_position_embeddings=False,
@@ -54,36 +44,7 @@ def create_yolos(profile: Profile, pretrained: bool = True) -> YolosForObjectDet
     embeddings = detector.vit.embeddings
     for parameter in (embeddings.cls_token, embeddings.detection_tokens, embeddings.position_embeddings):
         nn.init.trunc_normal_(parameter, std=0.02)
-    weights = imagenet_blocks() if pretrained else None
-    if weights is not None:
-        _start_from_imagenet(detector, weights)
     return detector
-
-
-def _start_from_imagenet(detector: YolosForObjectDetection, weights: dict[str, Tensor]) -> None:
-    """Copies timm's ViT tensors into the detector, in place; detection tokens, their positions and the heads stay."""
-    config = detector.config
-    state = {
-        "embeddings.cls_token": weights["cls_token"],
-        "embeddings.patch_embeddings.projection.weight": weights["patch_embed.proj.weight"],
-        "embeddings.patch_embeddings.projection.bias": weights["patch_embed.proj.bias"],
-        "layernorm.weight": weights["norm.weight"],
-        "layernorm.bias": weights["norm.bias"],
-    }
-    for i in range(config.num_hidden_layers):
-        for kind in ("weight", "bias"):
-            layer = f"encoder.layer.{i}"
-            fused = weights[f"blocks.{i}.attn.qkv.{kind}"].chunk(3)
-            for name, part in zip(("query", "key", "value"), fused, strict=True):
-                state[f"{layer}.attention.attention.{name}.{kind}"] = part
-            for source, target in _BLOCK_PARTS.items():
-                state[f"{layer}.{target}.{kind}"] = weights[f"blocks.{i}.{source}.{kind}"]
-    grid = [side // config.patch_size for side in config.image_size]
-    positions = resample_abs_pos_embed(weights["pos_embed"], grid, num_prefix_tokens=1)
-    learned = detector.vit.embeddings.position_embeddings.data[:, -config.num_detection_tokens :]
-    state["embeddings.position_embeddings"] = torch.cat([positions, learned], dim=1)
-    missing = detector.vit.load_state_dict(state, strict=False)
-    assert missing.missing_keys == ["embeddings.detection_tokens"] and not missing.unexpected_keys, missing
 
 
 def save_yolos(

@@ -15,16 +15,16 @@ def tiny_world(tmp_path_factory):
     """
     import torch  # here, as not every test needs it, and it takes long
 
-    from bavit_utils import bavit, datasets, sample_world, training, yolos
+    from bavit_utils.data import pretrained, records, sample_world
+    from bavit_utils.training import loop
 
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         cache = tmp_path_factory.mktemp("cache")
         patch.setattr(sample_world, "SIZES", ((64, 64),) * 3)
-        patch.setattr(datasets, "CACHE", cache)
-        patch.setattr(bavit, "imagenet_blocks", lambda: None)
-        patch.setattr(yolos, "imagenet_blocks", lambda: None)
-        patch.setattr(training, "LOG_STEPS", 1)
+        patch.setattr(records, "CACHE", cache)
+        patch.setattr(pretrained, "imagenet_blocks", lambda: None)
+        patch.setattr(loop, "LOG_STEPS", 1)
         sample_world.write_split(cache / "sample", "train", 20, workers=1)
         yield patch, cache
 
@@ -61,7 +61,7 @@ def furnished(tmp_path_factory):
     import torch
     import workshop
 
-    from bavit_utils.sample_world import ensure_train_split
+    from bavit_utils.data.sample_world import ensure_train_split
 
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("furnished")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bavit_utils import download
-from bavit_utils.download import SOURCES, File, Source
+from bavit_utils.data import download
+from bavit_utils.data.sources import SOURCES, File, Source
 
 NOISE = np.random.default_rng(0).bytes(300_000)  # no archive makes it smaller
 HALF = 150_000

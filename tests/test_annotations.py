@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bavit_utils.annotations import IGNORE_INDEX, labels_for, labels_from_boxes, labels_from_mask
-from bavit_utils.datasets import VOID, load_records
+from bavit_utils.annotations import IGNORE_INDEX, VOID, labels_for, labels_from_boxes, labels_from_mask
+from bavit_utils.data.records import load_records
 
 SIDES, CELLS = st.integers(1, 30), st.integers(1, 9)
 

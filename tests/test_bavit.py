@@ -16,8 +16,9 @@ from bavit_utils.bavit import (
     save_bavit,
 )
 from bavit_utils.config import data_dir
-from bavit_utils.download_sources import IMAGENET_NAME
-from bavit_utils.weights import imagenet_blocks, save_weights
+from bavit_utils.data.pretrained import imagenet_blocks
+from bavit_utils.data.sources import IMAGENET_NAME
+from bavit_utils.weights import save_weights
 
 needs_imagenet = pytest.mark.skipif(not list((data_dir() / "weights").glob("vit_tiny*")),
                                     reason="no ImageNet weights in BAVIT_DATA_DIR's weights folder")
@@ -25,12 +26,12 @@ needs_imagenet = pytest.mark.skipif(not list((data_dir() / "weights").glob("vit_
 
 @pytest.mark.parametrize("depth, parameters", [(2, 1_148_738), (10, 4_707_650)])
 def test_parameters_at_384_pixels(depth, parameters):
-    model = create_bavit(depth, 384, pretrained=False)
+    model = create_bavit(depth, 384)
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
 def test_every_patch_gets_a_background_and_a_foreground_logit():
-    model = create_bavit(2, 64, pretrained=False).eval()
+    model = create_bavit(2, 64).eval()
     images = torch.randn(3, 3, 64, 64)
     with torch.no_grad():
         logits = model(images)
@@ -42,7 +43,7 @@ def test_every_patch_gets_a_background_and_a_foreground_logit():
 
 def test_the_grid_is_read_row_by_row():
     """Without positions and blocks a patch decides alone, so one bright patch is found where it lies."""
-    model = create_bavit(2, 64, pretrained=False).eval()
+    model = create_bavit(2, 64).eval()
     model.blocks = torch.nn.Identity()
     torch.nn.init.zeros_(model.pos_embed)
     images = torch.zeros(1, 3, 64, 64)
@@ -59,15 +60,16 @@ def test_the_imagenet_start_computes_timms_blocks():
     vit = timm.create_model("vit_tiny_patch16_224", depth=3, num_classes=0, class_token=False, global_pool="")
     wanted = {name: weights[name] for name in vit.state_dict()}
     vit.load_state_dict({**wanted, "pos_embed": weights["pos_embed"][:, 1:]})
-    model, images = create_bavit(3, 224), torch.randn(1, 3, 224, 224)
+    model, images = create_bavit(3, 224, weights), torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         torch.testing.assert_close(model.eval().forward_features(images), vit.eval().forward_features(images))
 
 
 @needs_imagenet
 def test_the_position_table_is_resized_without_the_class_row():
-    table = imagenet_blocks()["pos_embed"][0, 1:].reshape(1, 14, 14, 192).permute(0, 3, 1, 2)
-    resized = create_bavit(2, 384).pos_embed[0].reshape(1, 24, 24, 192).permute(0, 3, 1, 2)
+    blocks = imagenet_blocks()
+    table = blocks["pos_embed"][0, 1:].reshape(1, 14, 14, 192).permute(0, 3, 1, 2)
+    resized = create_bavit(2, 384, blocks).pos_embed[0].reshape(1, 24, 24, 192).permute(0, 3, 1, 2)
     back = F.interpolate(resized, (14, 14), mode="bicubic", antialias=True)
     assert F.cosine_similarity(back.flatten(), table.flatten(), dim=0) > 0.98
     assert F.cosine_similarity(back.transpose(2, 3).flatten(), table.flatten(), dim=0) < 0.9
@@ -80,12 +82,12 @@ def test_without_weights_the_blocks_are_random_and_a_sentence_says_so(tmp_path, 
     monkeypatch.setenv("BAVIT_DATA_DIR", str(tmp_path))
     monkeypatch.setattr("pooch.retrieve", offline)
     with pytest.warns(UserWarning, match="random values"):
-        model = create_bavit(2, 64)
+        model = create_bavit(2, 64, imagenet_blocks())
     assert model.blocks[0].attn.qkv.weight.std() > 0.01
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / f"{IMAGENET_NAME}.safetensors").write_bytes(b"cut short")
     with pytest.raises(ValueError, match=f"{IMAGENET_NAME}.*damaged.*fetch it again"):
-        create_bavit(2, 64)
+        imagenet_blocks()
 
 
 def test_equation_3_is_the_mean_cross_entropy_over_all_tokens():
@@ -123,7 +125,7 @@ def test_a_batch_of_ignored_patches_gives_zero_and_a_gradient():
 
 
 def test_saved_and_loaded_is_the_same_model(tmp_path):
-    model, images = create_bavit(2, 64, pretrained=False).eval(), torch.randn(2, 3, 64, 64)
+    model, images = create_bavit(2, 64).eval(), torch.randn(2, 3, 64, 64)
     path = save_bavit(model, tmp_path / "new" / "bavit.safetensors", {"dataset": "sample", "epoch": 3}, bits=32)
     loaded = load_bavit(path)
     assert not loaded.training
@@ -154,7 +156,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 def test_unusable_checkpoints_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="gone.safetensors.*train one"):
         load_bavit(tmp_path / "gone.safetensors")
-    model = create_bavit(2, 64, pretrained=False)
+    model = create_bavit(2, 64)
     path = save_bavit(model, tmp_path / "cut.safetensors")
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(ValueError, match="cut.safetensors is damaged"):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from bavit_utils import calibration_plots
-from bavit_utils.calibration import calibration_rows
-from bavit_utils.postprocessing import papers_setting, postprocessing_rows
+from bavit_utils.experiments.calibration import calibration_rows
+from bavit_utils.experiments.postprocessing import papers_setting, postprocessing_rows
 from bavit_utils.results import NOT_RUN
 
 

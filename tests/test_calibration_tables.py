@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from bavit_utils import calibration_tables as tables
-from bavit_utils.calibration import calibration_rows
-from bavit_utils.postprocessing import papers_setting, postprocessing_rows
+from bavit_utils.experiments.calibration import calibration_rows
+from bavit_utils.experiments.postprocessing import papers_setting, postprocessing_rows
 from bavit_utils.results import NOT_RUN, load_rows, save_rows
 
 DELTA = ["delta_fg_recall", "delta_fg_recall_low", "delta_fg_recall_high"]

@@ -21,7 +21,8 @@ from bavit_utils.claims import (
 )
 from bavit_utils.claims.base import NOT_AS_STATED, PARTLY, REPRODUCED
 from bavit_utils.config import RESULTS, get_profile
-from bavit_utils.results import NOT_RUN, PAPER
+from bavit_utils.paper import PAPER
+from bavit_utils.results import NOT_RUN
 
 SAMPLE = get_profile("sample")
 CHECKS = {claim.number: claim for claim in CLAIMS}

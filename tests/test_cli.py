@@ -105,11 +105,6 @@ def unwritable_runs(workplace, monkeypatch):
     return "train-bavit --profile sample"
 
 
-def unwritable_folder(workplace, monkeypatch):
-    (workplace / "file").touch()
-    return "pack-pictures --profile voc --folder file/pack"
-
-
 def no_masks(workplace, monkeypatch):
     return "train-bavit --profile voc --dataset voc2007 --rule mask"
 
@@ -131,7 +126,6 @@ def wrong_sparsity(workplace, monkeypatch):
         (pickled_start, "start.pt is damaged, or no checkpoint of ours .*: restore it"),
         (another_start, "bavit-small-sample-mask.safetensors holds bavit, not a yolos checkpoint: give the path"),
         (unwritable_runs, r"runs\S* can't be used \(.*\): see that it can be written there, and call again"),
-        (unwritable_folder, "file/pack can't be packed .*: mend that and call again"),
         (no_masks, "voc2007 has no masks .*: use the box rule"),
         (wrong_sparsity, "the sparsity is a share from 0 up to, without, 1 .*not 35"),
     ],

@@ -4,18 +4,9 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from bavit_utils.config import (
-    CHECKPOINTS,
-    DEPTHS,
-    EVAL_SPLIT,
-    PAPER_SPARSITIES,
-    PATCH_SIZE,
-    REPO,
-    data_dir,
-    figures_dir,
-    get_profile,
-)
-from bavit_utils.datasets import SPLITS
+from bavit_utils.config import CHECKPOINTS, DEPTHS, EVAL_SPLIT, PATCH_SIZE, REPO, data_dir, figures_dir, get_profile
+from bavit_utils.data.records import SPLITS
+from bavit_utils.paper import PAPER_SPARSITIES
 
 NAMES = ("sample", "voc", "coco")
 

@@ -16,15 +16,15 @@ from bavit_utils.cost import (
     bavit_parameters,
     block_multiply_adds,
     measure_latency,
-    measure_peak_memory,
     multiply_adds,
     token_reduction,
     token_table,
     yolos_multiply_adds,
     yolos_parameters,
 )
-from bavit_utils.datasets import class_names
-from bavit_utils.results import PAPER
+from bavit_utils.data.records import class_names
+from bavit_utils.experiments.peak_memory import measure_peak_memory
+from bavit_utils.paper import PAPER
 from bavit_utils.yolos import PrunedYolos
 
 

@@ -7,7 +7,7 @@ import torch
 
 from bavit_utils import finetuning_tables as tables
 from bavit_utils.config import get_profile
-from bavit_utils.datasets import load_records
+from bavit_utils.data.records import class_names, load_records
 from bavit_utils.results import NOT_RUN, save_rows
 from bavit_utils.yolos import PrunedYolos, create_yolos
 
@@ -80,7 +80,8 @@ def test_the_figure_draws_the_three_and_the_papers_row():
 def test_live_rows_and_paired_differences():
     torch.manual_seed(0)
     records = load_records(*SAMPLE.detector_eval, limit=3)
-    detectors = {name: PrunedYolos(create_yolos(SAMPLE, pretrained=False)).eval() for name in tables.DETECTORS}
+    shape = class_names("sample"), *SAMPLE.detector_shape.values()
+    detectors = {name: PrunedYolos(create_yolos(*shape)).eval() for name in tables.DETECTORS}
     detectors["yolos-control"] = detectors["yolos"]
     maps = torch.rand(3, *SAMPLE.bavit_grid)
     rows, table = tables.compare_live(SAMPLE, records, [record.image() for record in records], maps, detectors)

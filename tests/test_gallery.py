@@ -14,10 +14,10 @@ import pytest
 from bavit_utils import accuracy, figures, finetuning_tables, gallery
 from bavit_utils.cli import main
 from bavit_utils.config import PROFILE_NAMES, REPO, get_profile
+from bavit_utils.data.pictures import DataError
 from bavit_utils.figures import markdown_table
 from bavit_utils.gallery import bavit, detector, finetuning, selectors, sweep, threshold
 from bavit_utils.gallery.entry import Entry
-from bavit_utils.images import DataError
 from bavit_utils.notebook_runner import notebook_paths
 from bavit_utils.results import NOT_RUN, load_rows
 

@@ -10,18 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers.models.yolos.image_processing_yolos import get_size_with_aspect_ratio_yolos
 
-from bavit_utils.images import (
-    BAVIT_NORM,
-    IMAGENET_NORM,
-    DataError,
-    decode_upload,
-    image_size,
-    keep_aspect_size,
-    load_class_mask,
-    load_image,
-    to_batch,
-    warp,
-)
+from bavit_utils.data.pictures import DataError, decode_upload, image_size, load_class_mask, load_image
+from bavit_utils.images import BAVIT_NORM, IMAGENET_NORM, keep_aspect_size, to_batch, warp
 
 
 def _noise(height, width, seed=0):

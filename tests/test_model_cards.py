@@ -27,7 +27,7 @@ def test_a_card_quotes_the_stored_row():
 
 def test_a_checkpoint_without_a_stored_row_says_so(tmp_path):
     metadata = {"dataset": "coco", "rule": "box"}
-    save_bavit(create_bavit(1, 32, False), tmp_path / "bavit-large-coco-box.safetensors", metadata)
+    save_bavit(create_bavit(1, 32), tmp_path / "bavit-large-coco-box.safetensors", metadata)
     card = model_cards(tmp_path)
     assert "BAViT of 1 blocks for 32 px (2x2 patches)" in card and "| metrics | not measured |" in card
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bavit_utils import plots
-from bavit_utils.results import PAPER
+from bavit_utils.paper import PAPER
 
 
 @pytest.fixture(autouse=True)

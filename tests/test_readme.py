@@ -12,7 +12,7 @@ from workshop import OWN_FOLDER, few, run
 from bavit_utils import cli, cli_figures, notebook_runner
 from bavit_utils.cli import _parser
 from bavit_utils.config import REPO
-from bavit_utils.download import Source
+from bavit_utils.data.sources import Source
 from bavit_utils.notebook_runner import notebook_paths
 
 PAGES = ("README.md", "data/README.md", "CONTRIBUTING.md")

@@ -4,8 +4,9 @@ import pytest
 
 from bavit_utils import accuracy, report
 from bavit_utils.config import REPO, get_profile
+from bavit_utils.paper import PAPER
 from bavit_utils.report import paper_beside_ours, readme_with_results
-from bavit_utils.results import NOT_RUN, PAPER
+from bavit_utils.results import NOT_RUN
 from bavit_utils.sweep import PLAIN
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from bavit_utils import results
-from bavit_utils.results import NOT_RUN, PAPER, load_rows, provenance, save_rows
+from bavit_utils.paper import PAPER
+from bavit_utils.results import NOT_RUN, load_rows, provenance, save_rows
 
 
 def test_rows_come_back_and_other_runs_stay(tmp_path):

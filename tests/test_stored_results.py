@@ -5,10 +5,11 @@ import json
 import pytest
 
 from bavit_utils.bavit import load_bavit
-from bavit_utils.config import CHECKPOINTS, DEPTHS, PAPER_SPARSITIES, RESULTS, SWEEP_SPARSITIES, get_profile
-from bavit_utils.datasets import class_names, fingerprint, load_records
+from bavit_utils.config import CHECKPOINTS, DEPTHS, RESULTS, get_profile
+from bavit_utils.data.records import class_names, fingerprint, load_records
+from bavit_utils.paper import PAPER_SPARSITIES
 from bavit_utils.results import load_rows, short_hash
-from bavit_utils.sweep import PLAIN
+from bavit_utils.sweep import PLAIN, SWEEP_SPARSITIES
 from bavit_utils.yolos import load_yolos
 
 SAMPLE = get_profile("sample")

@@ -10,7 +10,7 @@ from bavit_utils import sweep as module
 from bavit_utils.cli import main
 from bavit_utils.config import get_profile
 from bavit_utils.cost import multiply_adds, token_table
-from bavit_utils.datasets import load_records
+from bavit_utils.data.records import class_names, load_records
 from bavit_utils.pruning import detector_keep
 from bavit_utils.sweep import detections, detector_grids, sweep
 from bavit_utils.yolos import PrunedYolos, create_yolos, predict
@@ -23,7 +23,7 @@ SPARSITIES = (0.5, 0.25, 0.0)
 def world():
     torch.manual_seed(0)
     records = load_records("sample", "val", 8)
-    detector = PrunedYolos(create_yolos(TINY, pretrained=False)).eval()
+    detector = PrunedYolos(create_yolos(class_names(TINY.detector_data), **TINY.detector_shape)).eval()
     maps = torch.rand(8, 12, 12)
     return {
         "profile": TINY,

@@ -13,7 +13,7 @@ import torch
 import training_process
 from safetensors import safe_open
 from safetensors.torch import load_file
-from test_training import (  # noqa: F401
+from test_training_loop import (  # noqa: F401
     RECIPE,
     TINY,
     Linear,
@@ -28,11 +28,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 from training_process import both, ended, free_port, start
 
-from bavit_utils import datasets, training
-from bavit_utils.detector_training import detection_loss
-from bavit_utils.training import fit
-from bavit_utils.training_data import DetectionPictures, collate_detection
-from bavit_utils.training_state import Waiting
+from bavit_utils.data import records as datasets
+from bavit_utils.data.records import class_names
+from bavit_utils.training import loop
+from bavit_utils.training.detector import detection_loss
+from bavit_utils.training.loop import fit
+from bavit_utils.training.pictures import DetectionPictures, collate_detection
+from bavit_utils.training.state import Waiting
 from bavit_utils.yolos import PrunedYolos, create_yolos
 
 
@@ -153,7 +155,7 @@ def test_a_full_disk_leaves_the_last_state_and_a_sentence(pictures, tmp_path, mo
     whole = fit(Linear(), pictures, loss_of, tmp_path / "whole")
     fit(Linear(), pictures, loss_of, tmp_path / "full", max_steps=2)
     before = (tmp_path / "full" / "state.safetensors").read_bytes()
-    monkeypatch.setattr(training, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
     with files_up_to(size), pytest.raises(OSError, match=rf"full/{file} can't be written \(.+\): make room there"):
         fit(Linear(), pictures, loss_of, tmp_path / "full")
     assert (tmp_path / "full" / "state.safetensors").read_bytes() == before
@@ -183,7 +185,7 @@ def test_a_row_that_was_cut_short_is_dropped(pictures, tmp_path):  # noqa: F811
 
 
 def test_an_exploding_loss_names_its_step_and_keeps_the_last_state(pictures, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(training, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
     with pytest.raises(FloatingPointError, match=r"the loss is \d{5,}\.\d+, its gradient .* at step 5: lower"):
         fit(Linear(), pictures, poisoned(lambda loss: loss * 1e5, at=5), tmp_path)
     assert step_of(tmp_path) == 5
@@ -268,7 +270,7 @@ def test_torchrun_starts_two_processes(tiny_world, tmp_path, model):
 
 def test_the_detectors_loss_in_one_process_is_transformers_own(tiny_world):
     torch.manual_seed(0)
-    detector = PrunedYolos(create_yolos(TINY))
+    detector = PrunedYolos(create_yolos(class_names(TINY.detector_data), **TINY.detector_shape))
     records = datasets.load_records("sample", "train", 6)
     data = DetectionPictures(records, 64, RECIPE)
     pixels, targets = next(iter(DataLoader(data, 6, sampler=[(i, i) for i in range(6)], collate_fn=collate_detection)))

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import YolosForObjectDetection
 
 from bavit_utils.config import get_profile
+from bavit_utils.data.records import class_names
 from bavit_utils.yolos import PrunedYolos, YolosObjectDetectionOutput, create_yolos
 
 SMALL = replace(get_profile("sample"), detector_img_size=96, detector_depth=3, num_detection_tokens=5)
@@ -25,7 +26,7 @@ LABELS = [
 def detector() -> YolosForObjectDetection:
     """Random where transformers starts with zeros, and with weights large enough for attention to matter."""
     torch.manual_seed(0)
-    model = create_yolos(SMALL, pretrained=False).eval()
+    model = create_yolos(class_names(SMALL.detector_data), **SMALL.detector_shape).eval()
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.05)

@@ -10,9 +10,10 @@ from transformers import YolosForObjectDetection
 
 from bavit_utils import yolos
 from bavit_utils.config import data_dir, get_profile
-from bavit_utils.datasets import class_names
+from bavit_utils.data.pretrained import imagenet_blocks, start_from_imagenet
+from bavit_utils.data.records import class_names
 from bavit_utils.images import keep_aspect_size, to_batch
-from bavit_utils.weights import imagenet_blocks, save_weights
+from bavit_utils.weights import save_weights
 from bavit_utils.yolos import PrunedYolos, create_yolos, detect, load_yolos, predict, save_yolos
 
 SMALL = replace(get_profile("sample"), detector_img_size=96, detector_depth=3, num_detection_tokens=5)
@@ -21,11 +22,11 @@ SMALL = replace(get_profile("sample"), detector_img_size=96, detector_depth=3, n
 @pytest.fixture
 def detector() -> YolosForObjectDetection:
     torch.manual_seed(0)
-    return create_yolos(SMALL, pretrained=False).eval()
+    return create_yolos(class_names(SMALL.detector_data), **SMALL.detector_shape).eval()
 
 
 def test_create_yolos_follows_its_profile_and_starts_from_no_zeros():
-    model = create_yolos(get_profile("sample"), pretrained=False)
+    model = create_yolos(class_names("sample"), **get_profile("sample").detector_shape)
     names = list(class_names("sample"))
     assert [model.config.id2label[i] for i in range(len(names))] == names and model.config.normalise == "bavit"
     assert len(model.vit.encoder.layer) == 6 and model.config.num_detection_tokens == 25
@@ -40,9 +41,10 @@ def test_create_yolos_follows_its_profile_and_starts_from_no_zeros():
 def test_the_imagenet_start_computes_timms_blocks():
     """With timm's own ViT on the same weights: equal features when the detection tokens are hidden."""
     profile = replace(SMALL, detector_img_size=224, detector_depth=2)
-    model = create_yolos(profile).eval()
-    vit = timm.create_model("vit_tiny_patch16_224", depth=2, num_classes=0)
     weights = imagenet_blocks()
+    new = create_yolos(class_names(profile.detector_data), **profile.detector_shape)
+    model = start_from_imagenet(new, weights).eval()
+    vit = timm.create_model("vit_tiny_patch16_224", depth=2, num_classes=0)
     vit.load_state_dict({name: weights[name] for name in vit.state_dict()})
     picture = torch.randn(1, 3, 224, 224)
     with torch.no_grad():

@@ -14,17 +14,19 @@ from types import SimpleNamespace
 
 import torch
 from accelerate import PartialState
-from test_training import TINY
+from test_training_loop import TINY
 
-from bavit_utils import bavit, cli, datasets, detector_training, training, training_data, yolos
+from bavit_utils import cli
+from bavit_utils.data import pretrained, records
+from bavit_utils.training import bavit, detector, loop, pictures
 
 PROCESSES = multiprocessing.get_context("forkserver")  # one import of torch for all the processes below
 PROCESSES.set_forkserver_preload(["bavit_utils.cli"])
 # Where a signal may come: the count-th call of (owner, name).
 POINTS = {
-    "forward": (training, "accumulative_cross_entropy"),
+    "forward": (bavit, "accumulative_cross_entropy"),
     "update": (torch.optim.AdamW, "step"),
-    "evaluation": (training, "token_metrics"),
+    "evaluation": (bavit, "token_metrics"),
     "writing": (Path, "write_bytes"),
     "renaming": (os, "replace"),  # the first is the log's, at the start
 }
@@ -33,17 +35,17 @@ POINTS = {
 def prepare(cache: Path) -> None:
     """The tiny world, with tokens to ignore in every other picture; a row of log for every step."""
     torch.set_num_threads(1)
-    datasets.CACHE = cache
-    bavit.imagenet_blocks = yolos.imagenet_blocks = lambda: None
-    training.LOG_STEPS = 1
-    labels_for = training_data.labels_for
+    records.CACHE = cache
+    pretrained.imagenet_blocks = lambda: None
+    loop.LOG_STEPS = 1
+    labels_for = pictures.labels_for
 
     def partly_ignored(record, *args):
         labels = labels_for(record, *args).copy()
         labels[: record.image_id % 2 * 2] = -100
         return labels
 
-    training_data.labels_for = partly_ignored
+    pictures.labels_for = partly_ignored
 
 
 def signal_at(point: str, count: int, number: int) -> None:
@@ -64,7 +66,7 @@ def signal_at(point: str, count: int, number: int) -> None:
 def train(cache: Path, folder: Path, model: str = "bavit", max_steps: int | None = None) -> None:
     """Train the tiny `model` in `folder`."""
     prepare(cache)
-    {"bavit": training.train_bavit, "yolos": detector_training.train_yolos}[model](TINY, folder=folder, max_steps=max_steps)
+    {"bavit": bavit.train_bavit, "yolos": detector.train_yolos}[model](TINY, folder=folder, max_steps=max_steps)
 
 
 def run(cache: Path, folder: Path, signals: tuple, save_seconds: float, environ: dict, options: dict) -> None:
@@ -74,7 +76,7 @@ def run(cache: Path, folder: Path, signals: tuple, save_seconds: float, environ:
     os.dup2(said, 2)
     os.environ.update(environ)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    training.SAVE_SECONDS = save_seconds
+    loop.SAVE_SECONDS = save_seconds
     if signals:
         signal_at(*signals)
     verb = SimpleNamespace(run=lambda args: train(cache, folder, **options))
@@ -85,7 +87,7 @@ def run(cache: Path, folder: Path, signals: tuple, save_seconds: float, environ:
 def start(folder, signals=(), save_seconds=0.0, environ=(), **options):
     """A new process that trains in `folder`."""
     folder.parent.mkdir(exist_ok=True)
-    args = (datasets.CACHE, folder, signals, save_seconds, dict(environ), options)
+    args = (records.CACHE, folder, signals, save_seconds, dict(environ), options)
     process = PROCESSES.Process(target=run, args=args)
     process.start()
     return process
@@ -118,6 +120,6 @@ def free_port() -> int:
 
 
 if __name__ == "__main__":
-    training.SAVE_SECONDS = 0  # a state after every step
+    loop.SAVE_SECONDS = 0  # a state after every step
     train(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
     print(f"process {PartialState().process_index} of {PartialState().num_processes}")

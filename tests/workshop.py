@@ -11,26 +11,16 @@ import pytest
 import torch
 from own_pictures import write_coco, write_voc
 
-from bavit_utils import (
-    bavit,
-    benchmark,
-    cli,
-    cli_bavit,
-    cli_yolos,
-    config,
-    model_cards,
-    report,
-    results,
-    sample_world,
-    selector_comparison,
-    training,
-    yolos,
-)
+from bavit_utils import cli, cli_bavit, cli_yolos, config, model_cards, report, results
 from bavit_utils.bavit import create_bavit, save_bavit
 from bavit_utils.config import DEPTHS, REPO, Profile, get_profile
-from bavit_utils.datasets import COCO_CLASSES, VOC_CLASSES
+from bavit_utils.data import pretrained, sample_world
+from bavit_utils.data.records import COCO_CLASSES, VOC_CLASSES, class_names
+from bavit_utils.experiments import benchmark
 from bavit_utils.results import short_hash
-from bavit_utils.selector_heads import SELECTORS, save_selector
+from bavit_utils.selectors import comparison
+from bavit_utils.selectors.heads import SELECTORS, save_selector
+from bavit_utils.training import loop
 from bavit_utils.yolos import create_yolos, save_yolos
 
 FEW = {"train": 24, "val": 4}
@@ -58,12 +48,11 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
         sizes = {"bavit_img_size": 96, "detector_img_size": 128, "detector_depth": 4, "num_detection_tokens": 5}
         patch.setitem(config._PROFILES, name, replace(profile, **sizes, **recipes))
     patch.setattr(sample_world, "SIZES", ((64, 64),) * 3)
-    patch.setattr(bavit, "imagenet_blocks", lambda: None)
-    patch.setattr(yolos, "imagenet_blocks", lambda: None)
-    patch.setattr(training, "LOG_STEPS", 1)
+    patch.setattr(pretrained, "imagenet_blocks", lambda: None)
+    patch.setattr(loop, "LOG_STEPS", 1)
     patch.setattr(cli_yolos, "SWEEP_SPARSITIES", (0.35, 0.0))
-    patch.setattr(selector_comparison, "compare", partial(selector_comparison.compare, sparsities=(0.35,)))
-    patch.setattr(selector_comparison, "N_BOOT", 20)
+    patch.setattr(comparison, "compare", partial(comparison.compare, sparsities=(0.35,)))
+    patch.setattr(comparison, "N_BOOT", 20)
     patch.setattr(benchmark, "measure_peak_memory", lambda *args: {"peak_mb": 1.0})  # in a process of its own
     patch.setattr(cli_bavit, "run_variant", partial(_tiny_variant, cli_bavit.run_variant))
 
@@ -110,7 +99,8 @@ def _fill(profile: Profile) -> None:
         save_bavit(create_bavit(depth, profile.bavit_img_size), profile.checkpoint(model, dataset, rule), made_for)
     made_for = {"dataset": profile.detector_data, "profile": profile.name}
     for model in ("yolos", "yolos-f", "yolos-control"):
-        save_yolos(create_yolos(profile), profile.checkpoint(model), metadata=made_for)
+        detector = create_yolos(class_names(profile.detector_data), **profile.detector_shape)
+        save_yolos(detector, profile.checkpoint(model), metadata=made_for)
     for name, selector in SELECTORS.items():
         made_for["detector"] = short_hash(profile.checkpoint("yolos"))
         save_selector(selector(), name, profile.checkpoint(name), made_for)
@@ -121,7 +111,6 @@ def few(command: list[str]) -> list[str]:
     train = ["--limit", "20", "--max-steps", "1"]
     short = {
         "sample-world": ["--limit", "20"],
-        "pack-pictures": ["--limit", "3"],
         "ablate": ["--limit", "20"],
         "sweep": ["--limit", "3"],
         "compare": ["--limit", "3", "--repeats", "1"],

@@ -8,11 +8,11 @@ from ..annotations import stacked_labels
 from ..bavit import foreground_maps, load_bavit
 from ..config import DEPTHS, Profile, get_profile
 from ..cost import bavit_multiply_adds, bavit_parameters, yolos_multiply_adds, yolos_parameters
-from ..datasets import load_records
+from ..data.records import load_records
+from ..experiments.postprocessing import papers_setting
 from ..finetuning_tables import TRAINED_AT
 from ..metrics import token_metrics
-from ..postprocessing import papers_setting
-from ..results import PAPER
+from ..paper import PAPER
 from .base import (
     NOT_AS_STATED,
     PARTLY,

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from ..config import Profile, get_profile
 from ..cost import token_table
+from ..data.records import class_names
+from ..experiments.masking import detect_masked
 from ..finetuning_tables import TRAINED_AT, paper_ap
-from ..masking import detect_masked
+from ..paper import PAPER
 from ..pruning import keep_mask
-from ..results import PAPER
 from ..speed_plots import break_even, times_dense
 from ..yolos import PrunedYolos, create_yolos
 from .base import (
@@ -37,7 +38,7 @@ _TOLERANCE = 1e-4
 def _drawn_detector() -> tuple[PrunedYolos, Tensor, Tensor]:
     """A small detector with weights large enough for attention to matter, two pictures, and a keep mask."""
     draw = np.random.default_rng(0)
-    detector = create_yolos(_SMALL, pretrained=False).eval()
+    detector = create_yolos(class_names(_SMALL.detector_data), **_SMALL.detector_shape).eval()
     for parameter in detector.parameters():
         std = 0.05 if parameter.ndim == 2 else 0.5
         if parameter.ndim > 1:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from ..bavit import accumulative_cross_entropy, create_bavit
 from ..config import PATCH_SIZE, Profile
 from ..finetuning_tables import TRAINED_AT
-from ..results import PAPER
+from ..paper import PAPER
 from .base import (
     NOT_AS_STATED,
     PARTLY,
@@ -65,7 +65,7 @@ def recipe(profile: Profile) -> Outcome:
 def map_is_accuracy(profile: Profile) -> Outcome:
     """Looks the number up in Table 1, and looks at what BAViT gives for a picture: two scores a token, or boxes."""
     small = next(row["accuracy"] for row in PAPER.table1 if row["model"] == "bavit-small" and row["dataset"] == "coco")
-    bavit = create_bavit(2, 4 * PATCH_SIZE, pretrained=False)
+    bavit = create_bavit(2, 4 * PATCH_SIZE)
     scores = bavit(torch.zeros(1, 3, 4 * PATCH_SIZE, 4 * PATCH_SIZE))
     no_boxes = scores.shape[1:] == (16, 2)
     return Outcome(

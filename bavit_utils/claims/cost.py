@@ -14,7 +14,7 @@ from ..cost import (
 )
 from ..finetuning_tables import TRAINED_AT
 from ..images import keep_aspect_size
-from ..results import PAPER
+from ..paper import PAPER
 from .base import NOT_AS_STATED, PARTLY, REPRODUCED, Claim, Outcome, percent, stored
 
 _PREFIX = 101  # YOLOS's class and detection tokens
@@ -33,7 +33,7 @@ def _patches(height: int, width: int) -> int:
 def added_parameters(profile: Profile) -> Outcome:
     """Builds BAViT at 384 px with two and with three blocks, and counts parameters."""
     two, three = (
-        sum(p.numel() for p in create_bavit(depth, PAPER.bavit_img_size, pretrained=False).parameters())
+        sum(p.numel() for p in create_bavit(depth, PAPER.bavit_img_size).parameters())
         for depth in (_DEPTH, _DEPTH + 1)
     )
     fits = [_near(count, PAPER.bavit_parameters) for count in (two, three)]
@@ -108,7 +108,7 @@ def quadratic_share(profile: Profile) -> Outcome:
 def times_bigger(profile: Profile) -> Outcome:
     """Divides the two numbers of parameters, without and with ours of BAViT; no operations are printed to divide."""
     ratio = PAPER.focus_detr_parameters / PAPER.yolos_parameters
-    ours = yolos_parameters() + sum(p.numel() for p in create_bavit(_DEPTH, PAPER.bavit_img_size, False).parameters())
+    ours = yolos_parameters() + sum(p.numel() for p in create_bavit(_DEPTH, PAPER.bavit_img_size).parameters())
     return Outcome(
         REPRODUCED if round(ratio) == PAPER.focus_detr_ratio else PARTLY if 7 <= ratio < 8 else NOT_AS_STATED,
         f"{PAPER.focus_detr_parameters / 1e6:.0f} M over {PAPER.yolos_parameters / 1e6:.1f} M is {ratio:.1f} times, "

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ..annotations import labels_from_boxes, labels_from_mask
+from ..annotations import VOID, labels_from_boxes, labels_from_mask
 from ..config import PATCH_SIZE, Profile
-from ..datasets import VOID, Record, load_records
-from ..results import PAPER
+from ..data.records import Record, load_records
+from ..paper import PAPER
 from .base import NOT_AS_STATED, PARTLY, REPRODUCED, Claim, Outcome, percent, stored
 
 _SIDE = PAPER.bavit_img_size

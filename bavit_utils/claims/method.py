@@ -9,9 +9,10 @@ from transformers import DetrConfig
 from ..config import PATCH_SIZE, Profile
 from ..cost import yolos_multiply_adds
 from ..finetuning_tables import TRAINED_AT
+from ..paper import PAPER
 from ..plots import copies
 from ..pruning import fill_neighbours, keep_mask
-from ..results import NOT_RUN, PAPER
+from ..results import NOT_RUN
 from .base import (
     NOT_AS_STATED,
     PARTLY,

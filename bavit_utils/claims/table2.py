@@ -6,7 +6,8 @@ import pandas as pd
 from ..config import Profile, get_profile
 from ..cost import multiply_adds, token_reduction, token_table
 from ..finetuning_tables import TRAINED_AT, paper_ap
-from ..results import NOT_RUN, PAPER
+from ..paper import PAPER
+from ..results import NOT_RUN
 from ..speed_plots import times_dense
 from .base import (
     NOT_AS_STATED,

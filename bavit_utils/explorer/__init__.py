@@ -11,9 +11,9 @@ from ..annotations import labels_for
 from ..bavit import foreground_maps, load_bavit
 from ..config import DEPTHS, PROFILE_NAMES, Profile, data_dir, get_profile
 from ..cost import measure_latency, multiply_adds
-from ..datasets import class_names
-from ..download_sources import SOURCES
-from ..hub import profile_detector
+from ..data.pretrained import profile_detector
+from ..data.records import class_names
+from ..data.sources import SOURCES
 from ..pruning import detector_keep
 from ..yolos import PrunedYolos, predict
 from .pictures import Picture

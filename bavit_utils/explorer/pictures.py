@@ -8,8 +8,8 @@ import numpy as np
 import skimage.data
 
 from ..config import Profile
-from ..datasets import Record, load_records
-from ..images import DataError
+from ..data.pictures import DataError
+from ..data.records import Record, load_records
 
 _SAMPLE = ("sample", "val")
 _MOST = 200  # pictures of a data set that are offered

@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from ..config import Profile
+from ..data.pictures import DataError
 from ..figures import use_style
-from ..images import DataError
 from ..results import NOT_RUN
 from . import bavit, claims, detector, finetuning, labels, selectors, sweep, threshold
 from .entry import Entry

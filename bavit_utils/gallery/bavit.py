@@ -14,10 +14,11 @@ from ..config import CHECKPOINTS, DEPTHS, EVAL_SPLIT, PAPER_RECIPE, Profile
 from ..cost import bavit_multiply_adds, bavit_parameters
 from ..drawings import draw_bavit
 from ..explorer.pictures import photographs
+from ..paper import PAPER
 from ..picture_plots import figure4
 from ..plots import sparsity_histogram, training_curves
 from ..pruning import keep_mask, sparsity
-from ..results import NOT_RUN, PAPER, load_rows
+from ..results import NOT_RUN, load_rows
 from .entry import Entry, split_maps, split_records
 
 _PARTS = {
@@ -35,7 +36,7 @@ _ABLATIONS = {
 
 def _parts(profile: Profile) -> pd.DataFrame:
     """Shapes and parameters of BAViT-small's parts, from a forward pass."""
-    model = create_bavit(DEPTHS["bavit-small"], PAPER.bavit_img_size, pretrained=False).eval()
+    model = create_bavit(DEPTHS["bavit-small"], PAPER.bavit_img_size).eval()
     shapes = {"pos_embed": model.pos_embed.shape}
 
     def remember(name, module, inputs, output):

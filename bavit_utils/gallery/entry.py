@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..bavit import foreground_maps, load_bavit
 from ..config import Profile
-from ..datasets import Record, load_records
+from ..data.records import Record, load_records
 from ..figures import save_figure, save_table
 from ..results import load_rows
 

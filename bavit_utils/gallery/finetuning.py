@@ -5,8 +5,9 @@ from matplotlib.figure import Figure
 
 from ..config import Profile
 from ..finetuning_tables import TRAINED_AT, ap_table, finetuning_figure, finetuning_rows, paper_ap
+from ..paper import PAPER
 from ..plots import training_curves
-from ..results import PAPER, load_rows
+from ..results import load_rows
 from .entry import Entry
 
 

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from ..annotations import labels_for, labels_from_boxes, labels_from_mask
 from ..config import EVAL_SPLIT, Profile
-from ..datasets import Record, class_names
+from ..data.records import Record, class_names
+from ..paper import PAPER
 from ..picture_plots import compare_grids, contact_sheet, figure2, literal_jaccard
-from ..results import PAPER
 from .entry import Entry, split_records
 
 _SHOWN = (4, 5, 9)  # pictures of the split: small and large objects, round and slanting ones

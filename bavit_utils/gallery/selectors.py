@@ -9,14 +9,14 @@ from matplotlib.text import Text
 
 from ..annotations import stacked_labels
 from ..config import Profile
+from ..data.pretrained import profile_detector
 from ..explorer.pictures import photographs
-from ..hub import profile_detector
 from ..picture_plots import figure4
 from ..results import load_rows
 from ..selector_plots import comparison_figure, context_figure, selector_title, typical_pictures
-from ..selector_runs import kept_shares
 from ..selector_tables import comparison_table, context_table, verdicts
-from ..token_selectors import Inputs, trained_files
+from ..selectors.runs import kept_shares
+from ..selectors.scores import Inputs, trained_files
 from ..yolos import PrunedYolos
 from .entry import Entry, split_records
 

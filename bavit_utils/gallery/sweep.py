@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from .. import cost
 from ..annotations import stacked_labels
 from ..config import Profile, get_profile
-from ..datasets import Record, class_names
+from ..data.records import Record, class_names
+from ..paper import PAPER
 from ..plots import (
     pruned_detections,
     selector_name,
@@ -20,7 +21,7 @@ from ..plots import (
     token_arithmetic,
 )
 from ..pruning import detector_keep, sparsity, threshold_for_sparsity
-from ..results import NOT_RUN, PAPER, load_rows
+from ..results import NOT_RUN, load_rows
 from ..speed_plots import ap_speed_figure, drop_speed_figure
 from ..sweep import PLAIN
 from ..sweep_tables import measured_table, ways_table

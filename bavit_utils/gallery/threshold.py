@@ -19,9 +19,10 @@ from ..calibration_tables import (
 )
 from ..config import EVAL_SPLIT, Profile
 from ..drawings import draw_kernel
+from ..paper import PAPER
 from ..picture_plots import figure6
 from ..pruning import fill_neighbours, keep_mask
-from ..results import PAPER, load_rows
+from ..results import load_rows
 from .entry import Entry, split_maps, split_records
 
 _DATASETS = ("sample", "voc2012", "coco")  # each by the mask rule

@@ -1,0 +1,145 @@
+"""How long it takes (section 4.2's throughput): dense and pruned detector, BAViT included, measured in turn."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..bavit import create_bavit, foreground_probability
+from ..config import DEPTHS, Profile, get_profile
+from ..cost import measure_latency, multiply_adds
+from ..data.records import class_names
+from ..pruning import detector_keep, resize_grid, threshold_for_sparsity
+from ..yolos import PrunedYolos, create_yolos
+from .masking import detect_masked
+from .peak_memory import measure_peak_memory
+
+SPARSITIES = (0.0, 0.05, 0.1, 0.2, 0.29, 0.35, 0.46, 0.6, 0.7)
+WRONG_WAYS = {"mask": False, "pad": True}  # of `masking.detect_masked`, measured at one sparsity
+WRONG_AT = 0.35
+
+
+class _Pair:
+    """A BAViT and a detector of a profile's sizes with random weights: time doesn't depend on them."""
+
+    def __init__(self, profile: Profile, batch: int, device: str = "cpu"):
+        torch.manual_seed(0)
+        self.profile, self.device = profile, device
+        self.bavit = create_bavit(DEPTHS["bavit-small"], profile.bavit_img_size).eval().to(device)
+        detector = create_yolos(class_names(profile.detector_data), **profile.detector_shape)
+        self.detector = PrunedYolos(detector).eval().to(device)
+        self.small, self.large = (
+            torch.randn(batch, 3, size, size, device=device)
+            for size in (profile.bavit_img_size, profile.detector_img_size)
+        )
+
+    def _run(self, work) -> None:
+        with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            work()
+
+    def transformers(self) -> None:
+        """The detector as the library computes it."""
+        self._run(lambda: self.detector.detector(self.large))
+
+    def dense(self) -> None:
+        """The detector as we compute it, with every token."""
+        self._run(lambda: self.detector(self.large))
+
+    def pruned(self, keep: Tensor, pad: bool | None = None) -> None:
+        """BAViT, and the detector on what `keep` leaves: gathered, or with `pad` False or True one of the wrong ways.
+
+        The keep mask is given, so that the sparsity is the wanted one; BAViT and the threshold run all the same.
+        """
+
+        def work() -> None:
+            detector_keep(foreground_probability(self.bavit, self.small), 0.5, self.profile.detector_grid)
+            self.detector(self.large, keep) if pad is None else detect_masked(
+                self.detector.detector, self.large, keep, pad
+            )
+
+        self._run(work)
+
+
+def ragged_masks(profile: Profile, maps: Tensor, sparsity: float, batch: int) -> Tensor:
+    """Keep masks [batch, *detector grid] of about `sparsity`, each picture with its own count, as in real maps."""
+    maps = resize_grid(maps, profile.bavit_grid, "bilinear")
+    threshold = threshold_for_sparsity(maps, sparsity, profile.detector_grid) if sparsity else 1.0
+    keep = detector_keep(maps, threshold, profile.detector_grid)
+    counts = keep.flatten(1).sum(dim=1)
+    order = counts.argsort()
+    if batch == 1:  # the picture nearest to the mean, so that it stands for the sparsity
+        return keep[(counts - counts.double().mean()).abs().argmin()][None]
+    return keep[order[torch.linspace(0, len(order) - 1, batch + 2).round().long()[1:-1]]]
+
+
+def throughput(
+    profile: Profile,
+    maps: Tensor,
+    batches: Sequence[int] = (1, 8),
+    repeats: int = 20,
+    device: str = "cpu",
+) -> list[dict]:
+    """Rows of `throughput-<device>.json` for one profile: dense and pruned detector at each batch size and sparsity.
+
+    `maps` float32 [N, rows, cols] give the kept patches of real pictures. `method` is transformers (the library's own
+    forward), dense (ours), gather, or one of the two wrong ways, mask and pad. `speedup` is dense over the row's with
+    BAViT's time counted, `mac_speedup` what the multiply-adds allow, and `images_per_s` the batch over the median.
+    float32 on the CPU, bf16 on CUDA.
+    """
+    rows = []
+    for batch in batches:
+        pair = _Pair(profile, batch, device)
+        masks = {("gather", s): ragged_masks(profile, maps, s, batch).to(device) for s in SPARSITIES}
+        masks |= {(way, WRONG_AT): masks["gather", WRONG_AT] for way in WRONG_WAYS}
+        runs = {"dense": pair.dense, "transformers": pair.transformers}
+        runs |= {key: partial(pair.pruned, keep, WRONG_WAYS.get(key[0])) for key, keep in masks.items()}
+        for timing in measure_latency(runs, repeats=repeats, device=device):
+            key = timing.pop("method")
+            keep = masks.get(key)
+            kept = None if keep is None else keep.flatten(1).sum(dim=1).cpu().numpy()
+            rows.append(
+                {
+                    "profile": profile.name,
+                    "batch": batch,
+                    "method": key if keep is None else key[0],
+                    **_sizes(profile, kept),
+                    "dtype": "bfloat16" if device == "cuda" else "float32",
+                    **timing,
+                    "images_per_s": 1000 * batch / timing["median_ms"],
+                    "peak_mb": _peak(profile, batch, device, key, kept),
+                }
+            )
+    return rows
+
+
+def _sizes(profile: Profile, kept: np.ndarray | None) -> dict:
+    """How much of the patches goes, how far the pictures differ, and what the multiply-adds allow."""
+    if kept is None:
+        return {"sparsity": 0.0, "fewest_kept": None, "most_kept": None, "mac_speedup": 1.0}
+    patches = int(np.prod(profile.detector_grid))
+    dense_macs = multiply_adds(patches, profile, bavit=None)
+    return {
+        "sparsity": float(1 - kept.mean() / patches),
+        "fewest_kept": int(kept.min()),
+        "most_kept": int(kept.max()),
+        "mac_speedup": dense_macs / multiply_adds(kept, profile),
+    }
+
+
+def _peak(profile: Profile, batch: int, device: str, key: str | tuple, kept: np.ndarray | None) -> float:
+    method = key if kept is None else key[0]
+    call = {"name": profile.name, "batch": batch, "method": method, "device": device}
+    call["kept"] = None if kept is None else kept.tolist()
+    return measure_peak_memory("bavit_utils.experiments.benchmark:memory_run", call, device)["peak_mb"]
+
+
+def memory_run(name: str, batch: int, method: str, kept: list[int] | None, device: str = "cpu"):
+    """For `measure_peak_memory`: a run of a profile's dense detector, or of BAViT and `kept` patches each."""
+    pair = _Pair(get_profile(name), batch, device)
+    if kept is None:
+        return getattr(pair, method)
+    rows, cols = pair.profile.detector_grid
+    keep = (torch.arange(rows * cols) < torch.tensor(kept)[:, None]).view(batch, rows, cols).to(device)
+    return lambda: pair.pruned(keep, WRONG_WAYS.get(method))

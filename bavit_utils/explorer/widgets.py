@@ -1,0 +1,208 @@
+"""The threshold explorer: drag the threshold, see what is pruned and what the detector still finds (section 4.2)."""
+
+import asyncio
+from functools import wraps
+from threading import RLock
+
+from torch import Tensor
+
+from ..config import Profile
+from ..data.pictures import DataError, decode_upload
+from ..pruning import keep_mask
+from . import Detector, Found, Pruner, choices, drawing, matched
+from .parts import ExplorerParts
+from .pictures import Picture, picture_sources
+
+_REST_SECONDS = 0.25  # without a move, after which the detector runs
+_OWN = "your own pictures"
+
+
+def threshold_explorer(profile: Profile) -> "ThresholdExplorer":
+    """A picture to choose and a threshold to drag; see `ThresholdExplorer` for its parts.
+
+    It finds pictures and checkpoints by itself, and says in a sentence what is not at hand.
+    """
+    return ThresholdExplorer(profile)
+
+
+def _one_at_a_time(method):
+    """Moves come from the notebook's cells and, in another thread, from the browser."""
+
+    @wraps(method)
+    def locked(self, *args):
+        with self._lock:
+            return method(self, *args)
+
+    return locked
+
+
+class ThresholdExplorer(ExplorerParts):
+    """Shows itself in a notebook. `slider` is the threshold; `source` and `picture` choose what is looked at, `upload`
+    adds to it; `bavit`, `fill` and `resize` choose how the keep mask comes about.
+
+    The map and the kept patches follow every move, the boxes a hand that rests: a quarter of a second after the last
+    move, or, where no event loop runs, at once. `settle()` doesn't wait. `summary()` is what the numbers say, without
+    times; `message` holds what is not at hand, or was wrong with an upload.
+    """
+
+    def __init__(self, profile: Profile):
+        self.profile = profile
+        self._lock, self._held, self._moves = RLock(), False, 0
+        self._sources, self._missing = picture_sources(profile)
+        self._choices, self._detectors, self._pruners = choices(profile), {}, {}
+        self._chosen = self._pruner = None
+        super().__init__(self._sources, self._choices)
+        if not self._choices:
+            self._missing.append(f"No BAViT is here: `bavit train-bavit --profile {profile.name} --store` trains one.")
+            self._say()
+            return
+        for control, moved in (
+            (self.source, self._choose_source),
+            (self.picture, self._choose_picture),
+            (self.upload, self._take_upload),
+            (self.bavit, self._choose_bavit),
+            (self.slider, self._move),
+            (self.fill, self._move),
+            (self.resize, self._move),
+        ):
+            control.observe(lambda _, moved=moved: self._held or moved(), "value")
+        self._choose_source()
+        self.settle()
+
+    def __repr__(self) -> str:
+        return f"ThresholdExplorer(profile {self.profile.name})"
+
+    def keep(self) -> Tensor:
+        """The keep mask of the chosen picture, boolean [1, *detector grid]."""
+        return self._pruner.keep(self._chosen, self.slider.value, self.fill.value, self.resize.value)
+
+    def detections(self, dense: bool = False) -> Found | None:
+        """What is found on the kept patches, or on all with `dense`; None without a detector."""
+        detector = self._pruner.detector
+        return detector and detector.found(self._chosen, None if dense else self.keep())
+
+    @_one_at_a_time
+    def summary(self) -> str:
+        """What the numbers say, as one line."""
+        if not self._choices:
+            return "no BAViT here"
+        if self._pruner is None:
+            return "no picture here"
+        numbers, found = self._pruner.numbers(self._chosen, self.keep()), self.detections()
+        parts = [f"sparsity {numbers.sparsity:.0%}", f"{numbers.kept} of {numbers.patches} patches kept"]
+        if numbers.fg_recall is not None:
+            parts.append(f"{numbers.fg_recall:.0%} of the foreground kept")
+        parts.append(f"{numbers.gmacs / numbers.dense_gmacs:.0%} of the multiply-adds")
+        if found:
+            parts.append(f"{len(found.names)} found, {len(self.detections(dense=True).names)} without pruning")
+        return ", ".join(parts)
+
+    @_one_at_a_time
+    def settle(self) -> None:
+        """Run the detector now, where there is one and it hasn't seen this keep mask, and draw what it finds."""
+        if self._pruner is None or self._pruner.detector is None:
+            return
+        keep, found, dense = self.keep(), self.detections(), self.detections(dense=True)
+        self.pruned_view.value = drawing.boxes_view(self._canvas, keep[0].numpy(), found, matched(found, dense))
+        self.dense_view.value = drawing.boxes_view(self._canvas, None, dense, matched(dense, found))
+        for view in (self.pruned_view, self.dense_view):
+            view.remove_class("bavit-stale")
+        numbers, measured = self._pruner.numbers(self._chosen, keep), self._pruner.measured_ms(self._chosen, keep)
+        self.numbers.value = drawing.tiles(numbers, measured, len(found.names), len(dense.names))
+
+    @_one_at_a_time
+    def _choose_source(self) -> None:
+        self._held = True
+        self.picture.options, self.picture.index = tuple(self._sources[self.source.value]), 0
+        self._held = False
+        self._choose_picture()
+
+    @_one_at_a_time
+    def _choose_picture(self) -> None:
+        try:
+            self._chosen = self._sources[self.source.value][self.picture.value]()
+        except DataError as error:
+            self._say(str(error))
+            return
+        self._canvas = drawing.canvas(self._chosen.image)
+        self._choose_bavit()
+
+    @_one_at_a_time
+    def _choose_bavit(self) -> None:
+        if self._chosen is None:
+            return
+        self._pruner = self._pruner_of(self.bavit.value)
+        self.keep_legend.value = drawing.keep_legend(self._pruner.truth(self._chosen) is not None)
+        self.show_boxes(self._pruner.detector is not None)
+        self._say()
+        self._move()
+
+    def _pruner_of(self, choice: str) -> Pruner:
+        if choice not in self._pruners:
+            profile, bavit = self._choices[choice]
+            if profile not in self._detectors:
+                self._detectors[profile] = None if Detector.missing(profile) else Detector(profile)
+            self._pruners[choice] = Pruner(profile, bavit, self._detectors[profile])
+        return self._pruners[choice]
+
+    @_one_at_a_time
+    def _take_upload(self) -> None:
+        if not self.upload.value:
+            return
+        file = self.upload.value[0]
+        self.upload.value = ()  # so that the same file may be chosen again
+        own = self._sources.get(_OWN, {})
+        name = f"{len(own) + 1}: {file['name']}"
+        try:
+            picture = Picture((_OWN, name), decode_upload(bytes(file["content"]), file["name"]))
+        except DataError as error:
+            self._say(str(error))
+            return
+        self._sources[_OWN] = own | {name: lambda: picture}
+        self._held = True
+        self.source.options, self.source.value = tuple(self._sources), _OWN
+        self.picture.options, self.picture.value = tuple(self._sources[_OWN]), name
+        self._held = False
+        self._choose_picture()
+
+    def _say(self, wrong: str = "") -> None:
+        """What is not at hand, what doesn't fit, and what was wrong just now."""
+        lines = [*self._missing, wrong]
+        if self._pruner:
+            profile, drawn = self._pruner.profile, self._chosen.drawn
+            lines.append(Detector.missing(profile))
+            if drawn != (profile.pruner_data == "sample"):
+                kinds = ("photographs", "drawn scene") if drawn else ("drawn scenes", "photograph")
+                lines.append("This model learnt from {}, and this is a {}: another may know it better.".format(*kinds))
+        self.message.value = drawing.sentences([line for line in lines if line])
+
+    @_one_at_a_time
+    def _move(self) -> None:
+        """Draw what is known at once, and see to it that the detector runs when the hand rests."""
+        if self._pruner is None:
+            return
+        self._moves += 1
+        picture, keep, pruner = self._chosen, self.keep(), self._pruner
+        fg_prob, threshold = pruner.map(picture), self.slider.value
+        above = keep_mask(fg_prob, threshold)[0].numpy()
+        self.map_view.value = drawing.map_view(self._canvas, fg_prob[0].numpy(), above)
+        self.keep_view.value = drawing.keep_view(self._canvas, keep[0].numpy(), pruner.truth(picture))
+        self.bar.value = drawing.bar(threshold)
+        detector = pruner.detector
+        if detector and detector.knows(picture, keep) and detector.knows(picture):
+            self.settle()
+            return
+        self.numbers.value = drawing.tiles(pruner.numbers(picture, keep))
+        if detector is None:
+            return
+        self.pruned_view.add_class("bavit-stale")
+        if not detector.knows(picture):
+            self.dense_view.add_class("bavit-stale")
+        try:
+            asyncio.get_running_loop().call_later(_REST_SECONDS, self._rest, self._moves)
+        except RuntimeError:  # no loop runs: a test, or a script
+            self.settle()
+
+    def _rest(self, move: int) -> None:
+        if move == self._moves:
+            self.settle()

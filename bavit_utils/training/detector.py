@@ -1,0 +1,150 @@
+"""The detector's training (section 4.2): transformers' Hungarian loss over all processes, by `loop.fit`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate.utils import reduce
+from torch import Tensor, nn
+from transformers import YolosConfig, YolosForObjectDetection
+from transformers.loss.loss_for_object_detection import HungarianMatcher, ImageLoss
+from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
+
+from ..config import PATCH_SIZE, RUNS, Profile, Recipe
+from ..data import pretrained
+from ..data.records import Record, class_names, load_records
+from ..images import renormalise, to_batch
+from ..metrics import average_precision
+from ..results import short_hash
+from ..weights import fill_model
+from ..yolos import PrunedYolos, create_yolos, load_yolos, predict
+from .composed_scenes import ComposedScenes
+from .loop import fit, part_of_all, split_records
+from .pictures import DetectionPictures, collate_detection
+from .shared_heads import patch_loss, start_as_patches
+
+_CLASS_SCORES = "class_labels_classifier.layers.2."  # the last layer of the head that names the classes
+
+
+def detection_loss(output: YolosObjectDetectionOutput, targets: list[dict[str, Tensor]], config: YolosConfig) -> Tensor:
+    """transformers' Hungarian loss, whose mean over processes is the loss of their pictures in one batch.
+
+    In one process it equals `PrunedYolos`'s own, which in several divides the class term by the tokens of each, and the
+    box terms by a number of boxes that is too small by the number of processes. `targets` are as that one's `labels`.
+    """
+    matcher = HungarianMatcher(config.class_cost, config.bbox_cost, config.giou_cost)
+    criterion = ImageLoss(matcher, config.num_labels, config.eos_coefficient, ()).to(output.logits.device)
+    outputs = {"logits": output.logits, "pred_boxes": output.pred_boxes}
+    matches = matcher(outputs, targets)
+    n_boxes = output.logits.new_tensor([float(sum(len(target["boxes"]) for target in targets)), 1.0])
+    n_boxes, n_processes = reduce(n_boxes, "sum").tolist()
+    n_boxes = max(n_boxes, 1) / n_processes
+    terms = criterion.loss_labels(outputs, targets, matches, n_boxes)
+    terms |= criterion.loss_boxes(outputs, targets, matches, n_boxes)
+    matched = sum(len(rows) for rows, _ in matches)
+    objects_and_rest = matched + config.eos_coefficient * (output.logits[..., 0].numel() - matched)
+    class_loss = terms["loss_ce"] * part_of_all(output.logits.new_tensor(objects_and_rest))
+    return (
+        class_loss
+        + config.bbox_loss_coefficient * terms["loss_bbox"]
+        + config.giou_loss_coefficient * terms["loss_giou"]
+    )
+
+
+def train_yolos(
+    profile: Profile,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    folder: Path | None = None,
+    limit: int | None = None,
+    max_steps: int | None = None,
+    start: Path | None = None,
+    max_minutes: float | None = None,
+) -> tuple[nn.Module, Path]:
+    """Train the profile's YOLOS from the ImageNet blocks by the Hungarian loss; returns it and its folder.
+
+    `start` is the checkpoint of another detector to go on from, which knows already where objects are: one of the same
+    shape, save that it may know other classes. After each epoch the AP50 on the last pictures of the training list is
+    logged. Raises ValueError for a `start` of another shape.
+    """
+    train, dev = detection_records(profile, limit)
+    torch.manual_seed(seed)
+    new = create_yolos(class_names(profile.detector_data), **profile.detector_shape)
+    model = PrunedYolos(pretrained.start_from_imagenet(new, pretrained.imagenet_blocks()))
+    recipe = recipe or profile.detector_recipe
+    pictures = ComposedScenes if recipe.composed_epochs else DetectionPictures
+    data = pictures(train, profile.detector_img_size, recipe, seed)
+    if start:
+        _start_from(model.detector, start)
+    elif recipe.patch_start:
+        some = [data.picture(index) for index in range(0, len(data), -(-len(data) // 64))]
+        start_as_patches(model.detector, to_batch(some, profile.detector_img_size))
+    identity = {"model": "yolos", "dataset": profile.detector_data, "start": short_hash(start) if start else None}
+    folder = folder or RUNS / f"yolos-{profile.detector_data}{profile.suffix}-seed{seed}"
+    trained = fit_yolos(model, data, dev, folder, identity=identity, max_steps=max_steps, max_minutes=max_minutes)
+    return trained.detector, folder
+
+
+def _start_from(detector: YolosForObjectDetection, path: Path) -> None:
+    """Copies a stored detector's weights, in place; the class scores' layer only where the classes are the same."""
+    start = load_yolos(path)
+    state = start.state_dict()
+    if start.config.label2id != detector.config.label2id:
+        new = {name: value for name, value in detector.state_dict().items() if name.startswith(_CLASS_SCORES)}
+        state.update(new)
+    fill_model(detector, state, path)
+
+
+def detection_records(profile: Profile, limit: int | None = None) -> tuple[list[Record], list[Record]]:
+    """A profile's training pictures with boxes, and the last ones of its first list, on which choices are made."""
+    train, dev = [], []
+    for dataset, split in profile.detector_train:
+        records = load_records(dataset, split, limit)
+        parts = (records, []) if dev else split_records(records)
+        train, dev = train + parts[0], dev + parts[1]
+    return train, dev
+
+
+def fit_yolos(
+    model: PrunedYolos,
+    data: DetectionPictures,
+    dev: list[Record],
+    folder: Path,
+    keep_of: Callable[[Tensor], Tensor] | None = None,
+    dev_keep: Tensor | None = None,
+    identity: dict | None = None,
+    max_steps: int | None = None,
+    max_minutes: float | None = None,
+) -> PrunedYolos:
+    """`fit` a detector by the Hungarian loss, with the AP50 on `dev` in the log after each epoch; returns it.
+
+    `keep_of` gives the keep masks of a batch as the loader normalises it (mean = std = 0.5), boolean [B, rows, cols],
+    and `dev_keep` are those of `dev`; without them every token is computed.
+    """
+    config, recipe, images = model.detector.config, data.recipe, [record.image() for record in dev]
+    model.compiled = recipe.compiled
+
+    def evaluate(detector: PrunedYolos) -> float:
+        return average_precision(dev, predict(detector, images, dev_keep))["AP50"] or 0.0
+
+    def loss_of(detector: nn.Module, pixels: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
+        keep = keep_of(pixels) if keep_of else None
+        if "keep" in targets[0]:
+            keep = torch.stack([target["keep"] for target in targets])
+        output = detector(renormalise(pixels, config.normalise), keep)
+        loss = detection_loss(output, targets, config)
+        if not recipe.shared_heads:
+            return loss
+        if keep is None:
+            keep = torch.ones(len(pixels), *_grid_of(pixels), dtype=torch.bool, device=pixels.device)
+        with torch.autocast(pixels.device.type, enabled=False):
+            return loss + patch_loss(model.detector, output.last_hidden_state, targets, keep)
+
+    stops = {"max_steps": max_steps, "max_minutes": max_minutes}
+    return fit(
+        model, data, loss_of, folder, evaluate if dev else None, collate_detection, recipe.clip, identity, **stops
+    )
+
+
+def _grid_of(pixels: Tensor) -> tuple[int, int]:
+    return pixels.shape[2] // PATCH_SIZE, pixels.shape[3] // PATCH_SIZE

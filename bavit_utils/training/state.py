@@ -1,0 +1,175 @@
+"""What a training keeps on disk, when it may be interrupted, and what its loader costs."""
+
+import csv
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ..weights import read_weights, save_weights
+
+
+class State:
+    """Weights, optimiser and position of a training, as one safetensors file.
+
+    Nothing else has to be kept: rate, order of the pictures and random choices are functions of the step.
+    """
+
+    def __init__(self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: dict):
+        self.path, self.model, self.optimizer, self.identity = path, model, optimizer, identity
+
+    def save(self, step: int) -> None:
+        """Write it, whole or not at all; OSError, naming file and remedy, where the disk is full."""
+        moments = {
+            f"optimizer.{i}.{key}": value
+            for i, slots in self.optimizer.state_dict()["state"].items()
+            for key, value in slots.items()
+        }
+        weights = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        save_weights(
+            self.path, weights | moments, {"model": "training", "step": step, "identity": self.identity}, bits=32
+        )
+
+    def load(self) -> int:
+        """Take up the stored state, if there is one; returns the step to go on with.
+
+        ValueError, naming file and remedy, for a damaged state or that of another training.
+        """
+        if not self.path.exists():
+            return 0
+        stored, metadata = read_weights(self.path, "training")
+        if metadata["identity"] != json.loads(json.dumps(self.identity)):
+            raise ValueError(
+                f"{self.path} belongs to another training ({metadata['identity']}): "
+                "remove its folder, or choose another one"
+            )
+        self.model.load_state_dict({k.removeprefix("model."): v for k, v in stored.items() if k.startswith("model.")})
+        state = self.optimizer.state_dict()
+        for key, value in stored.items():
+            if key.startswith("optimizer."):
+                _, index, slot = key.split(".")
+                state["state"].setdefault(int(index), {})[slot] = value
+        self.optimizer.load_state_dict(state)
+        return metadata["step"]
+
+
+class Log:
+    """`log.csv`: a row every few steps and one after every epoch; rows past the step we resume from are dropped.
+
+    `seconds` counts from the training's start, interruptions left out; `waiting` is the share of time, since the last
+    row or the epoch's start, that the loop spent waiting for its loader. `measured` is the last step with a metric.
+    What a killed writer left in the folder is removed.
+    """
+
+    columns = ("step", "epoch", "loss", "lr", "seconds", "metric", "waiting")
+
+    def __init__(self, path: Path, step: int):
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for stray in path.parent.glob("*.partial"):
+            stray.unlink()
+        rows = []
+        if path.exists() and step:
+            with path.open(newline="") as file:  # a row cut short by a full disk has a column without value
+                rows = [row for row in csv.DictReader(file) if None not in row.values() and int(row["step"]) <= step]
+        self.seconds = float(rows[-1]["seconds"]) if rows else 0.0
+        self.measured = max((int(row["step"]) for row in rows if row["metric"]), default=0)
+        self.started = time.perf_counter()
+        partial = path.with_name(f"{path.name}.partial")
+        with self._told(), partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(partial, path)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"{self.path} can't be written ({error.strerror}): make room there, and the same command goes on"
+            ) from error
+
+    def write(self, **row) -> None:
+        """Append one row, on disk at once."""
+        row["seconds"] = f"{self.seconds + time.perf_counter() - self.started:.1f}"
+        with self._told(), self.path.open("a", newline="") as file:
+            csv.DictWriter(file, self.columns).writerow(row)
+        if "metric" in row:
+            self.measured = row["step"]
+
+
+class Waiting:
+    """Iterates over a loader, and knows the share of time that was spent waiting for its batches."""
+
+    def __init__(self, loader: DataLoader):
+        self.loader = loader
+
+    def __iter__(self) -> Iterator:
+        before = self._begin()
+        for batch in self.loader:
+            self.seconds += time.perf_counter() - before
+            yield batch
+            before = time.perf_counter()
+
+    def _begin(self) -> float:
+        self.seconds, self.started = 0.0, time.perf_counter()
+        return self.started
+
+    def share(self) -> float:
+        """From 0 to 1, since it was last asked or the epoch's start."""
+        share = self.seconds / (time.perf_counter() - self.started)
+        self._begin()
+        return share
+
+
+class Interruption:
+    """Within its `with`, Ctrl-C raises KeyboardInterrupt and SIGTERM SystemExit, but never inside a `held` block.
+
+    With `hold` a signal waits until somebody asks for `wanted`: several processes have to stop at the same step.
+    """
+
+    def __init__(self, hold: bool = False):
+        self.hold, self.wanted, self.previous = hold, 0, {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and a shell's background jobs ask for
+                    self.previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *error) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame) -> None:
+        self.wanted = number
+        if not self.hold:
+            self.stop()
+
+    def stop(self) -> None:
+        """End the training as the signal asks for; KeyboardInterrupt where another process got it."""
+        number, self.wanted = self.wanted, 0
+        raise SystemExit(128 + number) if number == signal.SIGTERM else KeyboardInterrupt
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A block that a signal doesn't cut in two: it takes effect at the end."""
+        hold, self.hold = self.hold, True
+        try:
+            yield
+        finally:
+            self.hold = hold
+        if self.wanted and not hold:
+            self.stop()

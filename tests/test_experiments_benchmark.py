@@ -1,0 +1,78 @@
+"""What the benchmark runs, and the rows it gives; never how long it takes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bavit_utils.config import get_profile
+from bavit_utils.cost import multiply_adds
+from bavit_utils.experiments import benchmark
+from bavit_utils.experiments.benchmark import SPARSITIES, ragged_masks, throughput
+
+SAMPLE = get_profile("sample")
+
+
+@pytest.fixture
+def maps():
+    """Maps of which some pictures are mostly foreground and some hardly."""
+    level = torch.linspace(0.1, 0.9, 20).view(20, 1, 1)
+    return (level + 0.3 * torch.randn(20, 12, 12, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+
+
+def test_masks_are_ragged_and_as_sparse_as_wanted(maps):
+    keep = ragged_masks(SAMPLE, maps, 0.35, 8)
+    assert keep.shape == (8, 16, 16) and keep.dtype == torch.bool
+    assert 1 - keep.float().mean().item() == pytest.approx(0.35, abs=0.08)
+    assert len(set(keep.flatten(1).sum(1).tolist())) > 4
+    assert ragged_masks(SAMPLE, maps, 0.0, 8).all()
+
+
+def test_the_one_picture_of_a_batch_of_one_stands_for_the_sparsity(maps):
+    maps = torch.cat([maps, torch.ones_like(maps)])  # most pictures are far from the mean
+    mean = 1 - ragged_masks(SAMPLE, maps, 0.35, len(maps) - 2).float().mean().item()
+    assert 1 - ragged_masks(SAMPLE, maps, 0.35, 1).float().mean().item() == pytest.approx(mean, abs=0.1)
+
+
+def test_rows_name_what_was_measured(maps, monkeypatch):
+    monkeypatch.setattr(benchmark, "measure_peak_memory", lambda *args, **kwargs: {"peak_mb": 1.0, "baseline_mb": 1.0})
+    tiny = replace(SAMPLE, detector_img_size=64, detector_depth=1, bavit_img_size=48)
+    rows = throughput(tiny, maps, batches=(2,), repeats=2)
+    assert [row["method"] for row in rows] == ["dense", "transformers", *["gather"] * len(SPARSITIES), "mask", "pad"]
+    assert rows[0]["speedup"] == rows[0]["mac_speedup"] == 1
+    gathered = [row for row in rows if row["method"] == "gather"]
+    reached = [row["sparsity"] for row in gathered]
+    assert reached == sorted(reached) and reached[0] == 0
+    kept = 16 * (1 - reached[0])
+    assert gathered[0]["mac_speedup"] == pytest.approx(multiply_adds(16, tiny, bavit=None) / multiply_adds(kept, tiny))
+    assert gathered[5]["sparsity"] == rows[-1]["sparsity"] == rows[-2]["sparsity"]
+    for row in rows:
+        assert row["q25_ms"] <= row["median_ms"] <= row["q75_ms"]
+        assert row["images_per_s"] == pytest.approx(2000 / row["median_ms"])
+        assert (row["most_kept"] or 16) >= (row["fewest_kept"] or 0)
+
+
+@pytest.mark.parametrize("method, pad", [("gather", None), ("mask", False), ("pad", True)])
+def test_the_run_whose_memory_is_measured_keeps_the_given_counts(monkeypatch, method, pad):
+    seen = []
+    monkeypatch.setattr(benchmark._Pair, "pruned", lambda self, *args: seen.append(args))
+    benchmark.memory_run("sample", 2, method, [3, 5])()
+    assert seen[0][0].flatten(1).sum(1).tolist() == [3, 5] and seen[0][1] is pad
+
+
+def test_the_dense_runs_whose_memory_is_measured_are_themselves(monkeypatch):
+    seen = []
+    for method in ("dense", "transformers"):
+        monkeypatch.setattr(benchmark._Pair, method, lambda self, method=method: seen.append(method))
+        benchmark.memory_run("sample", 1, method, None)()
+    assert seen == ["dense", "transformers"]
+
+
+def test_every_method_runs(maps):
+    tiny = replace(SAMPLE, detector_img_size=64, detector_depth=1, bavit_img_size=48)
+    pair, seen = benchmark._Pair(tiny, 2), []
+    keep = ragged_masks(tiny, maps, 0.35, 2)
+    pair.detector.detector.class_labels_classifier.register_forward_hook(lambda *args: seen.append(args[2].shape))
+    for run in (pair.dense, pair.transformers, *(lambda p=p: pair.pruned(keep, p) for p in (None, False, True))):
+        run()
+    assert len(seen) == 5 and len(set(seen)) == 1

@@ -1,0 +1,170 @@
+"""The comparison of selectors: its points, their costs, the pairing with BAViT, and going on after an interruption."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bavit_utils import sweep
+from bavit_utils.config import get_profile
+from bavit_utils.cost import bavit_multiply_adds, multiply_adds
+from bavit_utils.data.pretrained import profile_detector
+from bavit_utils.data.records import load_records
+from bavit_utils.metrics import DetectionEvaluation, paired_difference
+from bavit_utils.pruning import sparsity
+from bavit_utils.selectors import comparison as module
+from bavit_utils.selectors.comparison import ReferenceCurve, compare
+from bavit_utils.selectors.runs import COMPARED, Chooser, chosen_runs, dense_run, runs
+from bavit_utils.selectors.scores import CHOICES, Inputs
+from bavit_utils.yolos import PrunedYolos, predict
+
+SAMPLE, COCO = get_profile("sample"), get_profile("coco")
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    records = load_records("sample", "val", 6)
+    detector, path = profile_detector(SAMPLE)
+    return Inputs(SAMPLE, records, [record.image() for record in records], PrunedYolos(detector).eval(), path)
+
+
+@pytest.fixture(scope="module")
+def budgets(inputs):
+    return {run.budget: run.cost(SAMPLE) for run in chosen_runs("bavit-small", inputs, (0.46, 0.2))}
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_every_selector_meets_its_budgets(inputs, budgets, name):
+    seen = list(runs(name, inputs, budgets))
+    assert seen and len({(run.file, run.seed, run.selector) for run in seen}) == len(seen)
+    for run in seen:
+        if name in CHOICES:
+            assert run.sparsity_reached == pytest.approx(run.budget, abs=0.03 if "fill" in name else 0.01)
+        elif run.budget is not None:
+            assert run.cost(SAMPLE) == pytest.approx(budgets[run.budget], rel=0.02)
+        else:
+            assert run.cost(SAMPLE) < dense_run(inputs).cost(SAMPLE)
+        run.work(inputs)()
+    per_picture = name in CHOICES and CHOICES[name].per_picture
+    if per_picture:
+        shares = sparsity(seen[0].keep)
+        assert shares.max() - shares.min() < 0.05
+    assert {run.seed for run in seen} == ({0, 1, 2, 3, 4} if name == "random" else {0})
+
+
+def test_costs_are_those_of_table_2_here_and_at_the_papers_sizes(inputs):
+    run = next(chosen_runs("bavit-small", inputs, (0.35,)))
+    kept = run.keep.flatten(1).sum(1).numpy()
+    assert run.cost(SAMPLE) == pytest.approx(multiply_adds(kept, SAMPLE))
+    assert run.cost(COCO) == pytest.approx(multiply_adds(4 * kept, COCO))  # 32 x 32 patches in place of 16 x 16
+    free = next(chosen_runs("centre", inputs, (0.35,)))
+    kept = free.keep.flatten(1).sum(1).numpy()
+    assert free.cost(SAMPLE) == pytest.approx(multiply_adds(kept, SAMPLE) - bavit_multiply_adds(2, 144))
+    late = next(chosen_runs("layer-2", inputs, (0.35,)))
+    kept = late.keep.flatten(1).sum(1).numpy()
+    assert late.options == {"after_layers": 2} and late.sparsity_reached == run.sparsity_reached
+    assert late.cost(SAMPLE) == pytest.approx(multiply_adds(kept, SAMPLE, after_layers=2))
+    assert late.cost(COCO) == pytest.approx(multiply_adds(4 * kept, COCO, after_layers=4))
+    smaller = next(runs("resolution", inputs, {}))
+    assert smaller.selector == "resolution-224" and smaller.cost(COCO) == multiply_adds(784, COCO, None, patches=784)
+
+
+def test_rows_pair_with_bavit_at_equal_sparsity_and_at_equal_cost(inputs, tmp_path, monkeypatch):
+    names = ("bavit-small", "centre", "tome", "resolution")
+    rows = compare(inputs, names, tmp_path, sparsities=(0.46, 0.2), repeats=1, between=())
+    found = {(row["selector"], row["budget"]): row for row in rows}
+    assert len(found) == len(rows) == 1 + 2 + 2 + 2 + 3
+    chooser = Chooser.of("centre", inputs)
+    keep = chooser.keep(chooser.threshold(0.46))
+    bavit = Chooser.of("bavit-small", inputs)
+    evaluations = [
+        DetectionEvaluation(inputs.records, predict(inputs.detector, inputs.images, masks))
+        for masks in (keep, bavit.keep(bavit.threshold(0.46)))
+    ]
+    row, expected = found["centre", 0.46], paired_difference(*evaluations)
+    assert (row["delta_to_bavit"], row["delta_low"]) == (expected["delta_AP"], expected["delta_low"])
+    assert row["AP"] == evaluations[0].average_precision()["AP"] and row["sparsity"] == 0.46
+    own = found["bavit-small", 0.46]
+    assert own["delta_to_bavit"] == own["delta_at_gmacs"] == own["at_gmacs_high"] == 0
+    merged = found["tome", 0.2]  # at the same cost both pairings are nearly the same
+    assert merged["sparsity"] is None and merged["delta_at_gmacs"] == pytest.approx(merged["delta_to_bavit"], abs=0.005)
+    assert found["resolution-224", None]["delta_to_bavit"] is None and found["dense", None]["delta_AP"] == 0
+    assert all(row["latency_ms_b1"] > 0 and row["n_images"] == 6 for row in rows)
+    there = {key for key, row in found.items() if row["paper_latency_ms_b1"]}
+    assert there == {("dense", None), *((f"resolution-{side}", None) for side in (224, 192, 160))}
+
+    def never(*args, **kwargs):
+        raise AssertionError("detected again")
+
+    monkeypatch.setattr(sweep, "predict", never)  # all is there already
+    again = compare(inputs, names, tmp_path, sparsities=(0.46, 0.2), repeats=1, between=())
+    times = {"latency_ms_b1": 0, "paper_latency_ms_b1": 0}
+    assert [row | times for row in again] == [row | times for row in rows]
+
+
+def test_time_at_the_papers_sizes_is_of_their_networks(inputs):
+    """BAViT at 384 px and the detector at 512 px, with the same share of tokens and after the same share of layers."""
+    seen = []
+
+    class Watched(PrunedYolos):
+        def forward(self, pixel_values, keep=None, labels=None, after_layers=0):
+            seen.append((pixel_values.shape[-1], keep, after_layers))
+            return super().forward(pixel_values, keep, labels, after_layers)
+
+    there = module._paper_inputs()
+    there = replace(there, detector=Watched(there.detector.detector).eval())
+    run = next(chosen_runs("bavit-small", inputs, (0.35,)))
+    run.work(there)()
+    (side, keep, after), mean = seen.pop(), run.keep.double().mean().item()
+    assert (side, after) == (512, 0) and keep.shape == (1, 32, 32)
+    assert keep.double().mean().item() == pytest.approx(mean, abs=0.06)
+    next(chosen_runs("layer-2", inputs, (0.35,))).work(there)()
+    assert seen.pop()[::2] == (512, 4)
+    next(runs("resolution", inputs, {})).work(there)()
+    assert seen.pop()[0] == 448
+
+
+def test_an_interrupted_comparison_goes_on(inputs, tmp_path, monkeypatch):
+    calls, real = [], sweep.predict
+
+    def counted(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(sweep, "predict", counted)
+    arguments = (inputs, ("bavit-small", "random"), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        compare(*arguments, sparsities=(0.35,), repeats=0, between=())
+    rows = compare(*arguments, sparsities=(0.35,), repeats=0, between=())
+    assert all(row["latency_ms_b1"] is None for row in rows)  # not timed
+    assert len(calls) == 3 + 1 + 5 - 1  # dense, BAViT, the interrupted one again and four more seeds
+
+
+def test_the_reference_curve_is_straight_between_its_points():
+    class Made:
+        def __init__(self, ap):
+            self.ap = ap
+
+        def average_precision(self):
+            return {"AP": self.ap}
+
+        def resampled(self, n_boot, seed):
+            return self.ap + np.linspace(-0.1, 0.1, n_boot)
+
+    curve = ReferenceCurve([3.0, 1.0], [Made(0.4), Made(0.2)])
+    delta, low, high = curve.difference(Made(0.35), 2.0)
+    assert delta == pytest.approx(0.05) and low == pytest.approx(0.05) and high == pytest.approx(0.05)
+    assert curve.difference(Made(0.35), 0.9) == curve.difference(Made(0.35), 3.1) == (None, None, None)
+
+
+def test_other_weights_never_meet_kept_detections(inputs, tmp_path, monkeypatch):
+    compare(inputs, ("bavit-small",), tmp_path, sparsities=(0.35,), repeats=1, between=())
+    before = {path for path in tmp_path.rglob("*.safetensors")}
+    monkeypatch.setattr(module, "short_hash", lambda path: "another")
+    compare(inputs, ("bavit-small",), tmp_path, sparsities=(0.35,), repeats=1, between=())
+    new = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.safetensors")} - {
+        path.relative_to(tmp_path).as_posix() for path in before
+    }
+    assert new == {"bavit-small-another/sparsity-0.35-seed-0.safetensors"}
