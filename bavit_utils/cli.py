@@ -59,7 +59,7 @@ def _positive(text: str) -> int:
 _HEAD = """The long runs of the BAViT reproduction. Each goes on where it was stopped, and what comes out is
 kept in data/checkpoints and data/results only with --store. `bavit <verb> --help` has examples.
 
-Profiles: sample, drawn scenes at half scale; voc and coco at the paper's sizes; voc-half, VOC at half
+Profiles: sample, drawn scenes at half scale; voc and coco at the paper's sizes; voc, VOC at half
 scale; own, your own pictures in BAVIT_DATA_DIR. Which one: --profile, or BAVIT_PROFILE, or sample.
 """
 _PROFILE = f"{', '.join(PROFILE_NAMES[:-1])} or {PROFILE_NAMES[-1]}; default: BAVIT_PROFILE, or sample"
@@ -132,13 +132,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_trainings(verbs: _Verbs) -> None:
-    example = "--profile sample --store; --profile voc --dataset voc2007 --rule box --store"
+    example = "--profile sample --store; --profile voc-512 --dataset voc2007 --rule box --store"
     options = "profile", "dataset", "rule", "seed", *_STOPS, "store"
     bavit = verbs.add("train-bavit", cli_bavit.train, *options, example=example)
     bavit.add_argument("--model", choices=tuple(DEPTHS), default="bavit-small", help="default: bavit-small")
     bavit.add_argument("--recipe", choices=("best", "paper"), default="best", help="default: best")
     options = "profile", "epochs", "seed", *_STOPS, "max-minutes", "store"
-    start = "--profile voc-half --start data/checkpoints/yolos-sample.safetensors --store"
+    start = "--profile voc --start data/checkpoints/yolos-sample.safetensors --store"
     yolos = verbs.add("train-yolos", cli_yolos.train, *options, example=start)
     yolos.add_argument("--start", type=Path, metavar="FILE", help="go on from another detector's checkpoint")
     example = "--profile sample --store; --profile sample --sparsity 0 --store"
@@ -160,7 +160,7 @@ def _add_trainings(verbs: _Verbs) -> None:
 def _add_measurements(verbs: _Verbs) -> None:
     common = "profile", "limit", "store"
     ablate = verbs.add(
-        "ablate", cli_bavit.ablate, *common, "seed", words="WHAT ... ", example="depth init --profile voc --store"
+        "ablate", cli_bavit.ablate, *common, "seed", words="WHAT ... ", example="depth init --profile voc-512 --store"
     )
     ablate.add_argument(
         "what", nargs="+", choices=tuple(ABLATIONS), metavar="WHAT", help="any of " + ", ".join(ABLATIONS)
@@ -195,7 +195,7 @@ def _add_measurements(verbs: _Verbs) -> None:
         help=f"any of {', '.join(COMPARED)}; default: all that can be had; bavit-small is always among them",
     )
     compared.add_argument("--repeats", type=_positive, default=15, metavar="N", help="timed rounds; default: 15")
-    bench = verbs.add("bench", cli_yolos.bench, "profile", "store", example="--profile voc --batch 1 8 --store")
+    bench = verbs.add("bench", cli_yolos.bench, "profile", "store", example="--profile voc-512 --batch 1 8 --store")
     bench.add_argument(
         "--batch", nargs="+", type=_positive, default=[1, 8], metavar="N", help="batch sizes; default: 1 8"
     )

@@ -15,7 +15,7 @@ from .experiments.calibration import calibration_rows
 from .experiments.postprocessing import postprocessing_rows
 from .metrics import token_metrics
 from .results import device_name, provenance, save_rows
-from .training.bavit import train_bavit
+from .training.bavit import token_records, train_bavit
 from .training.curves import read_curve, store_curve
 from .training.loop import split_records
 
@@ -43,7 +43,7 @@ def train(args: argparse.Namespace) -> None:
 
 def _evaluate_bavit(profile: Profile, args, checkpoint: Path, dataset: str, rule: str, folder: Path) -> None:
     records = load_records(dataset, EVAL_SPLIT[dataset], args.limit)
-    train, _ = split_records(load_records(dataset, "train", args.limit))
+    train, _ = token_records(dataset, args.limit)
     row = {
         "model": args.model,
         "depth": DEPTHS[args.model],

@@ -12,7 +12,7 @@ from .annotations import labels_for
 from .bavit import foreground_maps, load_bavit
 from .config import DEPTHS, RUNS, Recipe, get_profile
 from .data.pretrained import profile_detector
-from .data.records import fingerprint, load_records
+from .data.records import fingerprint, load_records, load_training_lists
 from .experiments.benchmark import throughput
 from .paper import PAPER
 from .results import provenance, save_rows, short_hash
@@ -64,7 +64,8 @@ def _keep_trained(
     save_yolos(detector, target, bits=8, metadata=made_from)
     print(f"the detector is in {target.parent.name}/{target.name}")
     if store:
-        seen = {"/".join(part): fingerprint(load_records(*part, args.limit)) for part in profile.detector_train}
+        lists = [load_training_lists(dataset, args.limit) for dataset in profile.detector_train]
+        seen = {name: fingerprint(records) for part in lists for name, records in part.items()}
         device = "cuda" if torch.cuda.is_available() else "cpu"
         store_curve(folder, name + profile.suffix, provenance(seen, checkpoints=[target], device=device) | made_from)
 

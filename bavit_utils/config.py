@@ -31,8 +31,7 @@ class Recipe:
     mixed_precision: str = "no"  # or "bf16", worth it on a GPU and on a CPU with bf16 instructions
     small_epochs: int = 0  # the first epochs see smaller pictures: most of what is learnt, at a fraction of the price
     small_img_size: int = 192
-    composed_epochs: int = 0  # a detector's first epochs see scenes composed from its pictures, see `composed_scenes`
-    # What lets a detector learn from few pictures, see `shared_heads` and `training_data`.
+    # What lets a detector learn from few pictures, see `training.shared_heads` and `training.pictures`.
     shared_heads: bool = False  # its heads are applied to the patch tokens, too, one box to many patches
     patch_start: bool = False  # its detection tokens start as patches without content
     half: str = ""  # of the patches are left out: "any", or those of the "background" first; "" leaves out none
@@ -59,7 +58,7 @@ class Profile:
     pruner_data: str
     pruner_rule: str
     detector_data: str  # the data set whose classes the detector knows
-    detector_train: tuple[tuple[str, str], ...]  # (dataset, split), ...
+    detector_train: tuple[str, ...]  # the data sets whose training lists it learns from
     detector_eval: tuple[str, str]
     bavit_img_size: int
     detector_img_size: int
@@ -114,6 +113,28 @@ PAPER_RECIPE = Recipe(
     mixed_precision="bf16",
 )
 
+# How a detector learns from the ImageNet blocks, with all that makes it learn from few pictures, and goes on afterwards.
+_LEARN = Recipe(
+    epochs=27,
+    batch_size=16,
+    lr=4e-4,
+    weight_decay=1e-4,
+    warmup_epochs=0.4,
+    mixed_precision="bf16",
+    small_epochs=9,
+    shared_heads=True,
+    patch_start=True,
+    half="any",
+    mosaics=0.3,
+    backbone_lr=0.3,
+    smallest_crop=0.45,
+    clip=1.0,
+    compiled=True,
+)
+_GO_ON = replace(
+    _LEARN, epochs=4, lr=1e-4, warmup_epochs=0.25, small_epochs=0, half="", mosaics=0.0, smallest_crop=0.6
+)
+
 _PROFILES = {
     # Half scale, so that every notebook is quick on two CPU cores.
     "sample": Profile(
@@ -123,7 +144,7 @@ _PROFILES = {
         pruner_data="sample",
         pruner_rule="mask",
         detector_data="sample",
-        detector_train=(("sample", "train"),),
+        detector_train=("sample",),
         detector_eval=("sample", "val"),
         bavit_img_size=192,
         detector_img_size=256,
@@ -144,25 +165,23 @@ _PROFILES = {
             epochs=4, batch_size=16, lr=1e-4, weight_decay=1e-4, warmup_epochs=0.25, mixed_precision="bf16"
         ),
     ),
-    # The paper's sizes on VOC: the detector learns 2007's boxes and 2012's, and is tested on the 2007 re-split.
-    "voc": Profile(
-        name="voc",
+    # The paper's sizes on VOC, for a GPU: the detector learns 2007's boxes and 2012's, and is tested on the 2007 re-split.
+    "voc-512": Profile(
+        name="voc-512",
         bavit_data="voc2012",
         bavit_rule="mask",
         pruner_data="voc2007",
         pruner_rule="box",
         detector_data="voc2007",
-        detector_train=(("voc2007", "train"), ("voc2012", "train")),
+        detector_train=("voc2007", "voc2012"),
         detector_eval=("voc2007", "test"),
         bavit_img_size=384,
         detector_img_size=512,
         detector_depth=12,
         num_detection_tokens=100,
         bavit_recipe=Recipe(epochs=13, batch_size=16, lr=5e-4, mixed_precision="bf16", small_epochs=5),
-        detector_recipe=Recipe(
-            epochs=300, batch_size=32, lr=4e-4, weight_decay=1e-4, warmup_epochs=5, mixed_precision="bf16"
-        ),
-        finetune_recipe=Recipe(epochs=30, batch_size=32, lr=1e-4, weight_decay=1e-4, mixed_precision="bf16"),
+        detector_recipe=replace(_LEARN, epochs=150, batch_size=32, small_epochs=50, small_img_size=256),
+        finetune_recipe=replace(_GO_ON, epochs=30, batch_size=32),
     ),
     # The paper's own experiment; the detector comes from the hub (hustvl/yolos-tiny).
     "coco": Profile(
@@ -172,7 +191,7 @@ _PROFILES = {
         pruner_data="coco",
         pruner_rule="mask",
         detector_data="coco",
-        detector_train=(("coco", "train"),),
+        detector_train=("coco",),
         detector_eval=("coco", "val"),
         bavit_img_size=384,
         detector_img_size=512,
@@ -185,33 +204,28 @@ _PROFILES = {
 }
 
 
-# VOC at the sample's half scale: what two CPU cores can train, started from the sample world's detector.
-_SAMPLE = _PROFILES["sample"]
-_PROFILES["voc-half"] = replace(
-    _PROFILES["voc"],
-    name="voc-half",
-    suffix="-half",
+# VOC at what two CPU cores can train: the paper's detector and the paper's shares, at half the side.
+_PROFILES["voc"] = replace(
+    _PROFILES["voc-512"],
+    name="voc",
+    suffix="-256",
     bavit_data="voc2007",
     bavit_rule="box",
-    bavit_img_size=_SAMPLE.bavit_img_size,
-    detector_img_size=_SAMPLE.detector_img_size,
-    detector_depth=_SAMPLE.detector_depth,
-    num_detection_tokens=_SAMPLE.num_detection_tokens,
+    bavit_img_size=192,
+    detector_img_size=256,
+    num_detection_tokens=40,
     bavit_recipe=Recipe(epochs=12, batch_size=16, lr=5e-4, mixed_precision="bf16"),
-    detector_recipe=replace(_SAMPLE.detector_recipe, epochs=28, small_epochs=17, composed_epochs=20),
-    finetune_recipe=replace(_SAMPLE.finetune_recipe, epochs=6),
+    detector_recipe=_LEARN,
+    finetune_recipe=_GO_ON,
 )
-# Your own pictures (`data.own`), in the same way, by boxes, as most people have nothing else. No scenes are composed:
-# small objects can't be cut out.
-_HALF = _PROFILES["voc-half"]
+# Your own pictures (`data.own`), in the same way, by boxes, as most people have nothing else.
 _PROFILES["own"] = replace(
-    _HALF,
-    detector_recipe=replace(_HALF.detector_recipe, composed_epochs=0),
+    _PROFILES["voc"],
     name="own",
     bavit_data="own",
     pruner_data="own",
     detector_data="own",
-    detector_train=(("own", "train"),),
+    detector_train=("own",),
     detector_eval=("own", "val"),
 )
 PROFILE_NAMES = tuple(_PROFILES)

@@ -88,7 +88,6 @@ def _what(metadata: dict, folder: Path) -> str:
 def _recipe(recipe: Recipe) -> str:
     changes = ", ".join(recipe.augment) or "no augmentation"
     small = f", the first {recipe.small_epochs} at {recipe.small_img_size} px" if recipe.small_epochs else ""
-    small += f", the first {recipe.composed_epochs} on composed scenes" if recipe.composed_epochs else ""
     return (
         f"AdamW, {recipe.epochs} epochs{small}, batch {recipe.batch_size}, rate {recipe.lr:g} with warm-up and cosine, "
         f"weight decay {recipe.weight_decay:g}; {changes}"

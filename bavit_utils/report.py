@@ -80,7 +80,7 @@ def _accuracy(profile: Profile):
 
 def _half_accuracy():
     """Of the BAViTs on photographs at half scale, which stand before the detector there."""
-    half = get_profile("voc-half")
+    half = get_profile("voc")
     stored = load_rows("table1", recipe=f"best{half.suffix}")
     for row in stored.sort_values("depth").itertuples() if len(stored) else ():
         paper = [one["accuracy"] for one in PAPER.table1 if (one["model"], one["dataset"]) == (row.model, "voc")]
@@ -116,7 +116,7 @@ def _cost(profile: Profile):
 
 def _drop_in_ap(profile: Profile):
     """Of the profile's detector; on the sample profile those of photographs, at half and full scale, stand below."""
-    names = ("sample", "voc-half", "voc") if profile.name == "sample" else (profile.name,)
+    names = ("sample", "voc", "voc-512") if profile.name == "sample" else (profile.name,)
     for each in map(get_profile, names):
         stored = load_rows(f"table2-{each.name}", detector="yolos", **PLAIN)
         dense = stored[(stored.bavit == "bavit-small") & (stored.sparsity == 0)] if len(stored) else stored
@@ -141,7 +141,7 @@ def _change(stored: pd.DataFrame, profile: Profile, sparsity: float) -> tuple[st
 
 def _choosers(profile: Profile):
     """BAViT beside the others that prune as much, or cost as much, with their share of the dense multiply-adds."""
-    for each in map(get_profile, ("sample", "voc-half") if profile.name == "sample" else (profile.name,)):
+    for each in map(get_profile, ("sample", "voc") if profile.name == "sample" else (profile.name,)):
         stored = load_rows(f"selectors-{each.name}", seed=0)
         where = f"{'/'.join(each.detector_eval)}, {each.detector_img_size} px"
         parts = []

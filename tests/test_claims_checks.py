@@ -178,12 +178,12 @@ def selectors(**changes) -> list[dict]:
 
 def test_missing_baselines_follow_from_random_and_lower_resolution(store):
     assert outcome(35).status == NOT_RUN and "448 px" in outcome(35).finding
-    for name in ("sample", "voc-half"):
+    for name in ("sample", "voc"):
         store(f"selectors-{name}", selectors())
     found = outcome(35)
     assert found.status == PARTLY and "random -10.0" in found.finding and "resolution-192 -2.0" in found.finding
     assert "unclear: oracle-exact" in found.finding and not re.search("bavit-small|dense", found.finding)
-    store("selectors-voc-half", selectors(resolution_192=(0.02, 0.01, 0.03)))
+    store("selectors-voc", selectors(resolution_192=(0.02, 0.01, 0.03)))
     assert outcome(35).status == PARTLY  # on one of two data sets
     store("selectors-sample", selectors(random=(0.0, -0.01, 0.01)))
     assert outcome(35).status == NOT_AS_STATED

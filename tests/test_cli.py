@@ -74,8 +74,8 @@ def no_training_scenes(workplace, monkeypatch):
 
 
 def no_detector(workplace, monkeypatch):
-    get_profile("voc").checkpoint("yolos").unlink()
-    return "sweep --profile voc"
+    get_profile("voc-512").checkpoint("yolos").unlink()
+    return "sweep --profile voc-512"
 
 
 def no_pruner(workplace, monkeypatch):
@@ -106,7 +106,7 @@ def unwritable_runs(workplace, monkeypatch):
 
 
 def no_masks(workplace, monkeypatch):
-    return "train-bavit --profile voc --dataset voc2007 --rule mask"
+    return "train-bavit --profile voc-512 --dataset voc2007 --rule mask"
 
 
 def wrong_sparsity(workplace, monkeypatch):
@@ -116,7 +116,7 @@ def wrong_sparsity(workplace, monkeypatch):
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
-        (wrong_name, "unknown profile 'imagenet': choose one of sample, voc"),
+        (wrong_name, "unknown profile 'imagenet': choose one of sample, voc-512"),
         (no_pictures, r"nowhere.*train.txt can't be read \(No such file or directory\): set BAVIT_DATA_DIR"),
         (no_own_pictures, "no list of your own train pictures is there: set BAVIT_DATA_DIR .*annotations/train.json"),
         (no_training_scenes, "instances_train.json can't be read .*make it with `bavit sample-world`"),
@@ -152,7 +152,7 @@ def test_a_failing_notebook_is_shown_without_our_own_traceback(monkeypatch, caps
     ("words", "message"),
     [
         (["no-such-verb"], "invalid choice: 'no-such-verb' .*train-bavit"),
-        (["bench", "--profile", "imagenet"], "invalid choice: 'imagenet' .*voc-half"),
+        (["bench", "--profile", "imagenet"], "invalid choice: 'imagenet' .*voc"),
         (["sweep", "--limit", "0"], "'0' is no whole number above 0"),
         (["train-bavit", "--max-steps", "many"], "'many' is no whole number above 0"),
         (["download", "imagenet"], "invalid choice: 'imagenet' .*vit-tiny"),

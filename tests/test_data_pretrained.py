@@ -114,7 +114,7 @@ def test_cocos_profile_has_the_published_detector_and_the_others_their_stored_on
         detector, weights = profile_detector(coco, keep_aspect=keep_aspect)
         assert weights == folder / "model.safetensors" and not detector.training
         assert detector.vit.embeddings.position_embeddings.shape[1] == 1 + patches + 100
-    for profile, name in ((coco, "yolos-f"), (get_profile("voc"), "yolos")):
+    for profile, name in ((coco, "yolos-f"), (get_profile("voc-512"), "yolos")):
         with pytest.raises(FileNotFoundError, match=name):
             profile_detector(profile, name)
     tiny = replace(coco, detector_img_size=64, detector_depth=1, num_detection_tokens=3)

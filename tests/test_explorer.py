@@ -85,13 +85,13 @@ def test_scenes_with_a_few_objects_come_first_and_none_is_lost():
 
 def test_own_data_comes_first_and_its_absence_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("BAVIT_DATA_DIR", str(tmp_path))
-    sources, missing = picture_sources(get_profile("voc"))
+    sources, missing = picture_sources(get_profile("voc-512"))
     assert list(sources) == ["sample world", "photographs"]
     assert len(missing) == 1 and "set BAVIT_DATA_DIR" in missing[0]
 
 
 def test_a_folder_of_real_pictures_is_offered(real_data):
-    sources, missing = picture_sources(get_profile("voc"))
+    sources, missing = picture_sources(get_profile("voc-512"))
     assert not missing and list(sources) == ["voc2007, test", "sample world", "photographs"]
     picture = next(iter(sources["voc2007, test"].values()))()
     assert picture.record.dataset == "voc2007" and not picture.drawn
@@ -110,8 +110,8 @@ def test_a_missing_detector_is_told_with_the_remedy(monkeypatch, tmp_path):
     assert Detector.missing(PROFILE) is None
     monkeypatch.setattr(config, "CHECKPOINTS", tmp_path)
     monkeypatch.setenv("BAVIT_DATA_DIR", str(tmp_path))
-    said = Detector.missing(get_profile("voc"))
-    assert "yolos-voc2007.safetensors isn't here" in said and "bavit train-yolos --profile voc --store" in said
+    said = Detector.missing(get_profile("voc-512"))
+    assert "yolos-voc2007.safetensors isn't here" in said and "bavit train-yolos --profile voc-512 --store" in said
     assert "bavit download yolos-tiny" in Detector.missing(get_profile("coco"))
     for name in ("model.safetensors", "config.json"):
         (tmp_path / "weights" / "yolos-tiny").mkdir(parents=True, exist_ok=True)

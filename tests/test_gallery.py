@@ -96,7 +96,7 @@ def test_an_unknown_name_is_answered_with_those_there_are():
 
 
 def test_a_table_is_stored_with_its_caption_and_shown(folder):
-    shown = gallery.show_table("cost", get_profile("voc"))
+    shown = gallery.show_table("cost", get_profile("voc-512"))
     assert shown.iloc[0, 0] == "profile voc"
     stored = (folder / "voc" / "cost.md").read_text(encoding="utf-8")
     assert stored.startswith("Parameters and multiply-adds, by formula.\n\n")
@@ -115,7 +115,7 @@ def test_missing_pictures_stop_nothing_else(monkeypatch, folder):
         Entry("table", "numbers", lambda profile: pd.DataFrame({"n": [1]}), "01", "Numbers of {p.name}."),
     )
     monkeypatch.setattr(gallery, "ENTRIES", entries)
-    assert gallery.draw_all(get_profile("voc")) == [
+    assert gallery.draw_all(get_profile("voc-512")) == [
         "not drawn: one, other: pictures are missing. voc2007 is not there: run `bavit download voc2007`",
         f"not drawn: later: {NOT_RUN}",
     ]

@@ -14,7 +14,7 @@ def test_rows_that_were_not_run_say_so(monkeypatch):
     load = report.load_rows
     for module in (report, accuracy):
         monkeypatch.setattr(module, "load_rows", lambda name, **where: load("nothing", **where))
-    table = paper_beside_ours(get_profile("voc")).set_index("quantity")
+    table = paper_beside_ours(get_profile("voc-512")).set_index("quantity")
     assert set(table.ours["token accuracy, bavit-small"]) == {NOT_RUN}
     assert table.ours["dense detector"] == NOT_RUN
     assert set(table.paper["token accuracy, bavit-small"]) == {"75.9 %"}

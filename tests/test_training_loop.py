@@ -293,11 +293,3 @@ def test_a_detector_goes_on_from_another_one_with_classes_of_its_own(tmp_path, m
         assert len(new) == own and all(name.startswith("class_labels_classifier.layers.2.") for name in new)
     with pytest.raises(ValueError, match=r"wide.safetensors doesn't fit"):
         train_yolos(TINY, start=stored("wide", num_detection_tokens=9))
-
-
-def test_composed_epochs_come_first(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(detector_training, "ComposedScenes", lambda *args: seen.append(args) or DetectionPictures(*args))
-    for epochs in (0, 1):
-        train_yolos(TINY, recipe=replace(RECIPE, composed_epochs=epochs), folder=tmp_path / str(epochs), max_steps=1)
-        assert len(seen) == epochs

@@ -86,7 +86,7 @@ def fill_checkpoints(patch: pytest.MonkeyPatch) -> None:
     """Random weights for every profile's networks, where `move_into` has put the checkpoints' folder."""
     torch.manual_seed(0)
     with patch.context() as other:
-        for name in ("sample", "voc", "voc-half", "coco", "own"):
+        for name in ("sample", "voc", "voc-512", "coco", "own"):
             if name == "own":
                 other.setenv("BAVIT_DATA_DIR", str(OWN_FOLDER))
             _fill(get_profile(name))

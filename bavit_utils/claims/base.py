@@ -15,7 +15,7 @@ STATUSES = (REPRODUCED, PARTLY, NOT_AS_STATED, NOT_RUN)
 RESULTS_FOLDER = RESULTS  # where every check reads; a test may set another
 MEASURED_ON = {
     "sample": "sample world",
-    "voc-half": "VOC2007 at half scale",
+    "voc": "VOC2007 at half scale",
     "voc": "VOC2007",
     "coco": "COCO",
 }
@@ -87,7 +87,7 @@ def table2_rows(name: str, bavit: str = "bavit-small", detector: str = "yolos", 
 
 def detection_data(profile: Profile) -> tuple[str, ...]:
     """Where AP is looked up: the profile's own data; for the sample world also VOC2007's photographs."""
-    return ("sample", "voc-half", "voc") if profile.name == "sample" else (profile.name,)
+    return ("sample", "voc", "voc-512") if profile.name == "sample" else (profile.name,)
 
 
 def of_each_data(profile: Profile, read: Callable[[str], object]) -> dict:

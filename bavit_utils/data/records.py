@@ -137,6 +137,17 @@ def with_classes_of(record: Record, dataset: str) -> Record:
     )
 
 
+def load_training_lists(dataset: str, limit: int | None = None) -> dict[str, list[Record]]:
+    """All training lists of a data set that are there, by name ("voc2007/train"), as of `load_records`.
+
+    VOC2007's `trainextra` may be missing: the official download doesn't have it.
+    """
+    lists = {f"{dataset}/train": load_records(dataset, "train", limit)}
+    if dataset == "voc2007" and _listing(dataset, "trainextra").exists():
+        lists[f"{dataset}/trainextra"] = load_records(dataset, "trainextra", limit)
+    return lists
+
+
 def fingerprint(records: Iterable[Record]) -> str:
     """12 hex digits over picture bytes, boxes, labels, flags and masks, in order: the data a result was measured on."""
     digest = hashlib.sha256()
@@ -151,11 +162,14 @@ def fingerprint(records: Iterable[Record]) -> str:
 
 def _read_voc(dataset: str, split: str, limit: int | None) -> list[Record]:
     """VOC: 2007 by the lists of detection, 2012 by those of segmentation."""
-    root = data_dir() if dataset == OWN else data_dir() / "VOCdevkit" / dataset.upper()
-    segmented = dataset == "voc2012"
-    listing = root / "ImageSets" / ("Segmentation" if segmented else "Main") / f"{split}.txt"
+    listing = _listing(dataset, split)
     names = [line.split()[0] for line in _read_text(listing, dataset, split).splitlines() if line.strip()]
-    return [_voc_record(dataset, split, root, name, segmented) for name in names[:limit]]
+    return [_voc_record(dataset, split, listing.parents[2], name, dataset == "voc2012") for name in names[:limit]]
+
+
+def _listing(dataset: str, split: str) -> Path:
+    root = data_dir() if dataset == OWN else data_dir() / "VOCdevkit" / dataset.upper()
+    return root / "ImageSets" / ("Segmentation" if dataset == "voc2012" else "Main") / f"{split}.txt"
 
 
 def _voc_record(dataset: str, split: str, root: Path, name: str, segmented: bool) -> Record:

@@ -82,19 +82,19 @@ ENTRIES = (
         "The change in AP where exactly true background goes, against mistakes: what the first tokens cost.",
     ),
     _stored(
-        "table", "selectors-voc-half", "voc-half", comparison_table,
+        "table", "selectors-voc", "voc", comparison_table,
         "The same on VOC2007 test pictures, at half scale.",
     ),
     _stored(
-        "figure", "selectors-voc-half", "voc-half", comparison_figure,
+        "figure", "selectors-voc", "voc", comparison_figure,
         "Who chooses the tokens on photographs, at half scale.",
     ),
     _stored(
-        "figure", "context-voc-half", "voc-half", context_figure,
+        "figure", "context-voc", "voc", context_figure,
         "What true background costs on photographs, at half scale.",
     ),
     _stored(
-        "table", "selectors-verdicts-voc-half", "voc-half", verdicts,
+        "table", "selectors-verdicts-voc", "voc", verdicts,
         "Wins / ties / losses against BAViT-small on VOC2007, half scale.",
     ),
 )  # fmt: skip

@@ -49,7 +49,7 @@ def _curves(name: str, profile: Profile) -> Figure | None:
 
 def _measured(name: str, profile: Profile) -> pd.DataFrame | None:
     curves = stored_curves(get_profile(name.format(p=profile)))
-    at_this_scale = "sample" if name == "voc-half" else profile.name  # both are half scale: one bench for the two
+    at_this_scale = "sample" if name == "voc" else profile.name  # both are half scale: one bench for the two
     speed = load_rows("throughput-cpu", profile=at_this_scale)
     return measured_table(curves["bavit-small"], speed).round(3) if "bavit-small" in curves else None
 
@@ -200,7 +200,7 @@ def _strip(profile: Profile) -> Figure | None:
     return pruned_detections(image, keep.numpy(), found, class_names(profile.detector_data), titles, 0.8)
 
 
-_STORED, _HALF, _TIMED = ("table2-{p.name}",), ("table2-voc-half",), ("table2-{p.name}", "throughput-cpu")
+_STORED, _HALF, _TIMED = ("table2-{p.name}",), ("table2-voc",), ("table2-{p.name}", "throughput-cpu")
 ENTRIES = (
     Entry("table", "table2-tokens", _tokens, "06", "Table 2's token columns, recomputed.", "Table 2"),
     Entry(
@@ -236,12 +236,12 @@ ENTRIES = (
         "Change in AP (points) and foreground kept, at equal sparsity.", results=_STORED,
     ),
     Entry(
-        "figure", "table2-voc-half", partial(_curves, "voc-half"), "06",
+        "figure", "table2-voc", partial(_curves, "voc"), "06",
         "Table 2 on photographs at half scale: there BAViT does no better than random choice, while the true boxes "
         "cost next to nothing.", "Table 2", _HALF,
     ),
     Entry(
-        "table", "table2-voc-half", partial(_measured, "voc-half"), "06",
+        "table", "table2-voc", partial(_measured, "voc"), "06",
         "VOC2007 test pictures at half scale.", "Table 2", _HALF,
     ),
     Entry("table", "scale", _scale, "06", "What the profile's scale allows, beside the paper's."),

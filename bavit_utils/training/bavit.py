@@ -10,7 +10,7 @@ from ..annotations import stacked_labels
 from ..bavit import accumulative_cross_entropy, create_bavit, foreground_maps, token_weight
 from ..config import DEPTHS, PATCH_SIZE, RUNS, Profile, Recipe
 from ..data import pretrained
-from ..data.records import Record, load_records
+from ..data.records import Record, load_training_lists
 from ..images import warp
 from ..metrics import token_metrics
 from .loop import fit, part_of_all, split_records
@@ -35,12 +35,19 @@ def train_bavit(
     """
     dataset, rule = dataset or profile.bavit_data, rule or profile.bavit_rule
     folder = folder or RUNS / f"{model}-{dataset}-{rule}{profile.suffix}-seed{seed}"
-    train, dev = split_records(load_records(dataset, "train", limit))
+    train, dev = token_records(dataset, limit)
     torch.manual_seed(seed)
     bavit = create_bavit(DEPTHS[model], profile.bavit_img_size, pretrained.imagenet_blocks())
     data = TokenPictures(train, profile.bavit_img_size, recipe or profile.bavit_recipe, rule, seed)
     identity = {"model": model, "dataset": dataset, "rule": rule}
     return fit_bavit(bavit, data, dev, folder, identity=identity, max_steps=max_steps), folder
+
+
+def token_records(dataset: str, limit: int | None = None) -> tuple[list[Record], list[Record]]:
+    """The pictures of a data set's training lists, and the last of its first list, on which choices are made."""
+    first, *others = load_training_lists(dataset, limit).values()
+    train, dev = split_records(first)
+    return sum(others, train), dev
 
 
 def fit_bavit(

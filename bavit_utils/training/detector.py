@@ -12,13 +12,12 @@ from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
 from ..config import PATCH_SIZE, RUNS, Profile, Recipe
 from ..data import pretrained
-from ..data.records import Record, class_names, load_records
+from ..data.records import Record, class_names, load_training_lists
 from ..images import renormalise, to_batch
 from ..metrics import average_precision
 from ..results import short_hash
 from ..weights import fill_model
 from ..yolos import PrunedYolos, create_yolos, load_yolos, predict
-from .composed_scenes import ComposedScenes
 from .loop import fit, part_of_all, split_records
 from .pictures import DetectionPictures, collate_detection
 from .shared_heads import patch_loss, start_as_patches
@@ -72,8 +71,7 @@ def train_yolos(
     new = create_yolos(class_names(profile.detector_data), **profile.detector_shape)
     model = PrunedYolos(pretrained.start_from_imagenet(new, pretrained.imagenet_blocks()))
     recipe = recipe or profile.detector_recipe
-    pictures = ComposedScenes if recipe.composed_epochs else DetectionPictures
-    data = pictures(train, profile.detector_img_size, recipe, seed)
+    data = DetectionPictures(train, profile.detector_img_size, recipe, seed)
     if start:
         _start_from(model.detector, start)
     elif recipe.patch_start:
@@ -98,10 +96,10 @@ def _start_from(detector: YolosForObjectDetection, path: Path) -> None:
 def detection_records(profile: Profile, limit: int | None = None) -> tuple[list[Record], list[Record]]:
     """A profile's training pictures with boxes, and the last ones of its first list, on which choices are made."""
     train, dev = [], []
-    for dataset, split in profile.detector_train:
-        records = load_records(dataset, split, limit)
-        parts = (records, []) if dev else split_records(records)
-        train, dev = train + parts[0], dev + parts[1]
+    for dataset in profile.detector_train:
+        for records in load_training_lists(dataset, limit).values():
+            parts = (records, []) if dev else split_records(records)
+            train, dev = train + parts[0], dev + parts[1]
     return train, dev
 
 
