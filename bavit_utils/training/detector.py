@@ -10,7 +10,7 @@ from transformers import YolosConfig, YolosForObjectDetection
 from transformers.loss.loss_for_object_detection import HungarianMatcher, ImageLoss
 from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
-from ..config import RUNS, Profile, Recipe
+from ..config import Profile, Recipe, run_folder
 from ..data import pretrained
 from ..data.records import Record, class_names, load_records
 from ..images import renormalise
@@ -76,7 +76,7 @@ def train_yolos(
     pictures = ComposedScenes if recipe.composed_epochs else DetectionPictures
     data = pictures(train, profile.detector_img_size, recipe, seed)
     identity = {"model": "yolos", "dataset": profile.detector_data, "start": short_hash(start) if start else None}
-    folder = folder or RUNS / f"yolos-{profile.detector_data}{profile.suffix}-seed{seed}"
+    folder = folder or run_folder(f"yolos-{profile.detector_data}{profile.suffix}-seed{seed}")
     trained = fit_yolos(model, data, dev, folder, identity=identity, max_steps=max_steps, max_minutes=max_minutes)
     return trained.detector, folder
 
