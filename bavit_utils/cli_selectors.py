@@ -5,7 +5,7 @@ import argparse
 import torch
 from accelerate import PartialState
 
-from .config import RUNS, Profile, get_profile
+from .config import Profile, get_profile, run_folder
 from .data.pretrained import profile_detector
 from .data.records import fingerprint, load_records
 from .results import provenance, save_rows, short_hash
@@ -40,10 +40,10 @@ def compare(args: argparse.Namespace) -> None:
     records = load_records(*profile.detector_eval, args.limit)
     detector, checkpoint = profile_detector(profile)
     inputs = Inputs(profile, records, [record.image() for record in records], PrunedYolos(detector).eval(), checkpoint)
-    names = [REFERENCE, *args.selectors] if args.selectors else _at_hand(profile)
+    names = tuple(dict.fromkeys((REFERENCE, *args.selectors))) if args.selectors else _at_hand(profile)
     files = [checkpoint, *(path for name in names for path in _files(name, profile))]
     marks = fingerprint(records)
-    folder = RUNS / f"selectors-{profile.name}-{short_hash(checkpoint)}-{marks}"
+    folder = run_folder(f"selectors-{profile.name}-{short_hash(checkpoint)}-{marks}")
     rows = comparison.compare(inputs, names, folder, repeats=args.repeats)
     for row in rows:
         budget = "" if row["budget"] is None else f" at {row['budget']:.0%}"
@@ -58,7 +58,7 @@ def _files(name: str, profile: Profile) -> tuple:
     return trained_files(CHOICES[name].scorer, profile) if name in CHOICES else ()
 
 
-def _at_hand(profile: Profile) -> list[str]:
+def _at_hand(profile: Profile) -> tuple[str, ...]:
     """All ways that can be compared here; says of the others why not."""
     names = []
     for name in COMPARED:
@@ -69,4 +69,4 @@ def _at_hand(profile: Profile) -> list[str]:
             print(f"{name}: not run here, as {missing[0]}")
         else:
             names.append(name)
-    return names
+    return tuple(names)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..annotations import stacked_labels
-from ..config import RUNS, Profile
+from ..config import Profile, run_folder
 from ..data.pretrained import profile_detector
 from ..data.records import load_records
 from ..images import in_batches, renormalise
@@ -36,6 +36,7 @@ def train_selector(
     detector = PrunedYolos(detector.requires_grad_(False)).eval()
     train, dev = split_records(load_records(profile.pruner_data, "train", limit))
     torch.manual_seed(seed)
+    selector = SELECTORS[name]()
     epochs = profile.bavit_recipe.epochs * EPOCHS[name]
     recipe = replace(profile.bavit_recipe, epochs=epochs, lr=1e-3, small_epochs=0)
     data = DetectionPictures(train, profile.detector_img_size, recipe, seed)
@@ -60,11 +61,11 @@ def train_selector(
         levels = selector(patch_grid(detector, pixels))
         return getattr(selector, "module", selector).loss([level.float() for level in levels], target)
 
-    folder = RUNS / f"{name}-{profile.pruner_data}{profile.suffix}-seed{seed}"
+    folder = run_folder(f"{name}-{profile.pruner_data}{profile.suffix}-seed{seed}")
     made_for = {"detector": short_hash(checkpoint), "dataset": profile.pruner_data}
     made_for |= {"profile": profile.name, "seed": seed}
     trained = fit(
-        SELECTORS[name](),
+        selector,
         data,
         loss_of,
         folder,
