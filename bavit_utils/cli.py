@@ -184,7 +184,6 @@ def _add_measurements(verbs: _Verbs) -> None:
         default="yolos",
         help="yolos as trained, yolos-f trained on with pruned pictures, yolos-control with whole ones; default: yolos",
     )
-    swept.add_argument("--keep-aspect", action="store_true", help="shorter side at the detector's size, no warping")
     swept.add_argument("--variants", action="store_true", help="also with the fill, other resizings, partial pruning")
     compared = verbs.add("compare", cli_selectors.compare, *common, example="--profile sample --store")
     compared.add_argument(

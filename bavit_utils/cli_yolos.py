@@ -8,16 +8,16 @@ import torch
 from accelerate import PartialState
 from torch import nn
 
-from .annotations import labels_for
+from .annotations import stacked_labels
 from .bavit import foreground_maps, load_bavit
-from .config import DEPTHS, RUNS, Recipe, get_profile
+from .config import DEPTHS, Recipe, get_profile, run_folder
 from .data.pretrained import profile_detector
 from .data.records import fingerprint, load_records, load_training_lists
 from .experiments.benchmark import throughput
 from .paper import PAPER
 from .results import provenance, save_rows, short_hash
 from .selectors.scores import Inputs, scores
-from .sweep import PLAIN, SWEEP_SPARSITIES, detections, detector_grids, sweep
+from .sweep import PLAIN, SWEEP_SPARSITIES, detections, sweep
 from .training.curves import store_curve
 from .training.detector import train_yolos
 from .training.finetuning import finetune, finetuned_name
@@ -86,15 +86,12 @@ def fill_table2(args: argparse.Namespace) -> None:
     profile = get_profile(args.profile)
     records = load_records(*profile.detector_eval, args.limit)
     images = [record.image() for record in records]
-    detector, checkpoint = profile_detector(profile, args.detector, args.keep_aspect)
+    detector, checkpoint = profile_detector(profile, args.detector)
     detector = PrunedYolos(detector).eval()
-    grids = detector_grids(profile, images, args.keep_aspect)
-    pairs = zip(records, grids, strict=True)
-    labels = [torch.from_numpy(labels_for(record, grid, profile.pruner_rule)) for record, grid in pairs]
+    labels = torch.from_numpy(stacked_labels(records, profile.detector_grid, profile.pruner_rule))
     marks = fingerprint(records)
-    folder = RUNS / f"sweep-{profile.name}-{short_hash(checkpoint)}-{marks}"
-    shorter_side = profile.detector_img_size if args.keep_aspect else None
-    dense = detections(detector, images, folder=folder, shorter_side=shorter_side)
+    folder = run_folder(f"sweep-{profile.name}-{short_hash(checkpoint)}-{marks}")
+    dense = detections(detector, images, folder=folder)
     inputs = Inputs(profile, records, images, detector, checkpoint, args.seed)
     for selector in args.selectors or ("bavit-small", "random", f"oracle-{profile.pruner_rule}"):
         used, run, variants = [checkpoint], f"{args.detector}-{selector}", _VARIANTS[:1]
@@ -107,7 +104,6 @@ def fill_table2(args: argparse.Namespace) -> None:
             run += f"-seed{args.seed}"
             kept = folder / f"{selector}-{args.seed}"
         common = {"labels": labels, "folder": kept, "bavit": selector, "dense": dense, "seed": args.seed}
-        common["keep_aspect"] = args.keep_aspect
         rows = []
         for variant in variants:
             rows += sweep(profile, records, images, maps, detector, SWEEP_SPARSITIES, **variant, **common)
@@ -119,7 +115,7 @@ def fill_table2(args: argparse.Namespace) -> None:
             )
         if args.store:
             source = provenance({"/".join(profile.detector_eval): marks}, len(records), used)
-            save_rows(f"table2-{profile.name}" + ("-keep-aspect" if args.keep_aspect else ""), run, rows, source)
+            save_rows(f"table2-{profile.name}", run, rows, source)
 
 
 def bench(args: argparse.Namespace) -> None:

@@ -88,6 +88,15 @@ class Profile:
             "num_detection_tokens": self.num_detection_tokens,
         }
 
+    @property
+    def num_labels(self) -> int:
+        """How many classes the detector knows; with your own pictures, as many as their lists name."""
+        if self.detector_data == "own":
+            from .data.own import own_classes  # only here: nothing else in this file reads data
+
+            return len(own_classes())
+        return NUM_LABELS[self.detector_data]
+
     def checkpoint(self, model: str, dataset: str | None = None, rule: str | None = None) -> Path:
         """Where a committed checkpoint lies, e.g. `bavit-small-sample-mask.safetensors`."""
         parts = [model, dataset or (self.detector_data if model.startswith("yolos") else self.pruner_data)]
@@ -98,6 +107,7 @@ class Profile:
 
 # BAViT-large is ten blocks, BAViT-small two (section 3.2).
 DEPTHS = {"bavit-small": 2, "bavit-large": 10}
+NUM_LABELS = {"sample": 8, "voc2007": 20, "voc2012": 20, "coco": 80}
 EVAL_SPLIT = {"sample": "val", "voc2007": "test", "voc2012": "val", "coco": "val", "own": "val"}
 
 # What the paper says of its training (section 3.4): Adam, a step schedule, 100 epochs. The rest is not said, and chosen here:
@@ -242,6 +252,11 @@ def get_profile(name: str | None = None) -> Profile:
     if name == "own":
         return replace(_PROFILES[name], suffix="-" + re.sub(r"[^\w.]+", "-", data_dir().resolve().name).strip("-"))
     return _PROFILES[name]
+
+
+def run_folder(name: str) -> Path:
+    """Where the state of the training or sweep of this name is kept."""
+    return RUNS / name
 
 
 def data_dir() -> Path:

@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .config import DEPTHS, PATCH_SIZE, Profile
+from .config import DEPTHS, Profile
 from .cost import multiply_adds
 from .data.records import Record
-from .images import keep_aspect_size
+from .images import warp
 from .metrics import DetectionEvaluation, bootstrap_ap, paired_difference
 from .paper import PAPER_SPARSITIES
 from .pruning import detector_keep, spare_some, threshold_for_sparsity
@@ -33,42 +33,39 @@ def sweep(
     sparsities: Sequence[float] = PAPER_SPARSITIES,
     fill_steps: int = 0,
     resize: str = "nearest",
-    labels: Sequence[Tensor] | None = None,
+    labels: Tensor | None = None,
     folder: Path | None = None,
     bavit: str = "bavit-small",
     dense: list[dict] | None = None,
     spared: float = 0.0,
     seed: int = 0,
-    keep_aspect: bool = False,
 ) -> list[dict]:
     """One row for each wanted sparsity, in Table 2's columns: detections, tokens and multiply-adds at its threshold.
 
     `records`, decoded `images` and `maps` (float32 [N, rows, cols], BAViT's probability or another score) go together.
-    `labels`, int64 [rows, cols] on each picture's grid with 1 foreground, add `fg_recall`. The difference in AP is to
+    `labels`, int64 [N, rows, cols] on the detector's grid, 1 foreground, add `fg_recall`. The difference in AP is to
     the dense detector's `dense` detections, found here if they aren't given. With a `folder`, detections are kept there
     after each threshold, and the same call goes on where an interrupted one stopped. `spared` is the share of the
     background that is kept all the same, drawn by `seed`. `sparsity` is the wanted one and `sparsity_reached` the mean
-    over pictures. With `keep_aspect` pictures aren't warped: `shape` says so, each map is brought to its picture's own
-    grid (`detector_grids`), and thresholds stay those found on the square.
+    over pictures.
     """
-    grids = detector_grids(profile, images, keep_aspect)
-    shorter_side = profile.detector_img_size if keep_aspect else None
+    sizes = [image.shape[:2] for image in images]
+    square = tuple(detector.detector.config.image_size)
+    images = [warp(image, square) for image in images]  # once, not at each threshold
     maps = spare_some(maps, spared, seed) if spared else maps
-    dense = dense or detections(detector, images, folder=folder, shorter_side=shorter_side)
+    dense = dense or detections(detector, images, folder=folder, sizes=sizes)
     reference = DetectionEvaluation(records, dense)
     rows = []
     for wanted in tqdm(sparsities, desc="sweep", unit="threshold"):
         # Threshold 1 keeps everything: Table 2's last row.
         threshold = threshold_for_sparsity(maps, wanted, profile.detector_grid, fill_steps, resize) if wanted else 1.0
-        pairs = zip(maps, grids, strict=True)
-        keep = [detector_keep(one[None], threshold, grid, fill_steps, resize)[0] for one, grid in pairs]
+        keep = detector_keep(maps, threshold, profile.detector_grid, fill_steps, resize)
         name = f"sparsity-{wanted}-fill-{fill_steps}-{resize}" + (f"-spared-{spared}-seed-{seed}" if spared else "")
-        found = detections(detector, images, keep, folder, name, shorter_side)
+        found = detections(detector, images, keep, folder, name, sizes=sizes)
         evaluation = DetectionEvaluation(records, found)
         rows.append(
             {
                 "bavit": bavit,
-                "shape": f"shorter side {shorter_side}" if keep_aspect else "square",
                 "fill_steps": fill_steps,
                 "resize": resize,
                 "spared": spared,
@@ -85,33 +82,23 @@ def sweep(
     return rows
 
 
-def detector_grids(profile: Profile, images: Sequence[np.ndarray], keep_aspect: bool = False) -> list[tuple[int, int]]:
-    """The detector's patch grid (rows, cols) on each decoded picture: the profile's, or its own if it keeps its aspect."""
-    if not keep_aspect:
-        return [profile.detector_grid] * len(images)
-    sizes = (keep_aspect_size(image.shape[:2], profile.detector_img_size) for image in images)
-    return [(height // PATCH_SIZE, width // PATCH_SIZE) for height, width in sizes]
-
-
 def detections(
     detector: nn.Module,
     images: Sequence[np.ndarray],
-    keep: Sequence[Tensor] | None = None,
+    keep: Tensor | None = None,
     folder: Path | None = None,
     name: str = "dense",
-    shorter_side: int | None = None,
     **options,
 ) -> list[dict[str, Tensor]]:
-    """`predict`, kept in `folder` under `name` and the shorter side, if one is given: read from there if it's there.
+    """`predict`, kept in `folder` under `name`, if one is given: read from there if it's there.
 
     `options` are `predict`'s own; the name has to tell them apart.
     """
-    name += f"-shorter-side-{shorter_side}" if shorter_side else ""
     path = folder and Path(folder) / f"{name}.safetensors"
     if path and path.exists():
         stored = load_file(path)
         return [dict(zip(stored, values)) for values in zip(*stored.values())]
-    found = predict(detector, images, keep, shorter_side=shorter_side, **options)
+    found = predict(detector, images, keep, **options)
     if path:
         save_weights(
             path, {key: torch.stack([f[key] for f in found]) for key in found[0]}, {"model": "detections"}, bits=32
@@ -119,21 +106,19 @@ def detections(
     return found
 
 
-def _costs(profile: Profile, keep: Sequence[Tensor], bavit: str) -> dict[str, float]:
+def _costs(profile: Profile, keep: Tensor, bavit: str) -> dict[str, float]:
     """Tokens over all layers as Table 2 counts them, with class and detection tokens too, and multiply-adds in 1e9."""
-    kept, patches = np.array([[mask.sum().item(), mask.numel()] for mask in keep]).T
+    kept, patches = keep.flatten(1).sum(dim=1).numpy(), keep[0].numel()
     depth = profile.detector_depth
     tokens = DEPTHS.get(bavit, 0) * int(np.prod(profile.bavit_grid)) + depth * kept.mean().item()
     return {
         "sparsity_reached": 1 - (kept / patches).mean().item(),
         "tokens": tokens,
         "tokens_with_prefix": tokens + depth * (1 + profile.num_detection_tokens),
-        "gmacs": multiply_adds(kept, profile, bavit if bavit in DEPTHS else None, patches=patches) / 1e9,
+        "gmacs": multiply_adds(kept, profile, bavit if bavit in DEPTHS else None) / 1e9,
     }
 
 
-def _recall(keep: Sequence[Tensor], labels: Sequence[Tensor] | None) -> float | None:
+def _recall(keep: Tensor, labels: Tensor | None) -> float | None:
     """The share of foreground tokens that stay, over all pictures."""
-    if labels is None:
-        return None
-    return torch.cat([mask[label == 1] for mask, label in zip(keep, labels, strict=True)]).double().mean().item()
+    return None if labels is None else keep[labels == 1].double().mean().item()

@@ -11,7 +11,7 @@ from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcess
 from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
 from .config import PATCH_SIZE
-from .images import keep_aspect_size, to_batch
+from .images import to_batch
 from .packed import compiled_layer, run_layer
 from .pruning import gather_tokens
 from .weights import fill_model, read_weights, save_weights
@@ -195,32 +195,25 @@ def detect(output: YolosObjectDetectionOutput, sizes: list[tuple[int, int]]) -> 
 def predict(
     pruned: PrunedYolos,
     images: Sequence[np.ndarray],
-    keep: Sequence[Tensor] | None = None,
+    keep: Tensor | None = None,
     batch_size: int = 16,
     after_layers: int = 0,
-    shorter_side: int | None = None,
     square_side: int | None = None,
+    sizes: Sequence[tuple[int, int]] | None = None,
 ) -> list[dict[str, Tensor]]:
     """Detections of decoded pictures (uint8 [H, W, 3], any sizes), as of `detect`, in their own pixels.
 
-    Pictures are warped to the detector's square, or one of `square_side` pixels, or with a `shorter_side` in pixels
-    keep their aspect (`images.keep_aspect_size`); those of one size run together, and nothing is padded. They are
-    normalised as the detector's configuration says; put it into evaluation first. `keep` holds a boolean mask [rows, cols] on the grid of
-    each picture (`[N, rows, cols]` where all are warped), or is None for all patches.
+    Pictures are warped to the detector's square, or one of `square_side` pixels, and normalised as the detector's
+    configuration says; put it into evaluation first. `keep`, boolean [N, rows, cols] on its grid, is None for all
+    patches. Of pictures that were warped before, `sizes` are the original (height, width).
     """
-    config = pruned.detector.config
-    weight = pruned.detector.vit.embeddings.cls_token
+    config, weight = pruned.detector.config, pruned.detector.vit.embeddings.cls_token
     square = (square_side, square_side) if square_side else tuple(config.image_size)
-    together: dict[tuple[int, int], list[int]] = {}
-    for index, image in enumerate(images):
-        size = keep_aspect_size(image.shape[:2], shorter_side) if shorter_side else square
-        together.setdefault(size, []).append(index)
-    found = {}
-    for size, indices in together.items():
-        for start in range(0, len(indices), batch_size):
-            part = indices[start : start + batch_size]
-            pixels = to_batch([images[i] for i in part], size, config.normalise).to(weight)
-            kept = None if keep is None else torch.stack([keep[i] for i in part]).to(weight.device)
-            output = pruned(pixels, kept, after_layers=after_layers)
-            found.update(zip(part, detect(output, [images[i].shape[:2] for i in part]), strict=True))
-    return [found[index] for index in range(len(images))]
+    sizes = sizes or [image.shape[:2] for image in images]
+    found = []
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        pixels = to_batch(images[part], square, config.normalise).to(weight)
+        kept = None if keep is None else keep[part].to(weight.device)
+        found += detect(pruned(pixels, kept, after_layers=after_layers), sizes[part])
+    return found

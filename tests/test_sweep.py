@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bavit_utils import cli_yolos
+from bavit_utils import cli_yolos, config
 from bavit_utils import sweep as module
 from bavit_utils.cli import main
 from bavit_utils.config import get_profile
 from bavit_utils.cost import multiply_adds, token_table
 from bavit_utils.data.records import class_names, load_records
 from bavit_utils.pruning import detector_keep
-from bavit_utils.sweep import detections, detector_grids, sweep
+from bavit_utils.sweep import detections, sweep
 from bavit_utils.yolos import PrunedYolos, create_yolos, predict
 
 TINY = replace(get_profile("sample"), detector_img_size=64, detector_depth=2, num_detection_tokens=4)
@@ -46,7 +46,7 @@ def test_rows_have_table_2s_columns_and_add_up(world):
         keep = detector_keep(world["maps"], row["threshold"], (4, 4))
         assert row["gmacs"] == pytest.approx(multiply_adds(keep.flatten(1).sum(1).numpy(), TINY) / 1e9)
         assert row["fg_recall"] == pytest.approx(keep[labels == 1].float().mean().item())
-        assert row["AP_low"] <= row["AP"] <= row["AP_high"] and row["n_images"] == 8 and row["shape"] == "square"
+        assert row["AP_low"] <= row["AP"] <= row["AP_high"] and row["n_images"] == 8
     last = rows[-1]
     assert last["sparsity_reached"] == 0 and last["delta_AP"] == 0 and last["fg_recall"] == 1
 
@@ -94,45 +94,26 @@ def test_spared_background_stays_at_equal_sparsity(world):
     assert spared["threshold"] < plain["threshold"]
 
 
-def test_pictures_that_keep_their_aspect_are_pruned_on_their_own_grids(world, tmp_path, monkeypatch):
-    grids, seen = detector_grids(TINY, world["images"], keep_aspect=True), []
-    assert {(4, 4), (4, 5), (5, 4)} == set(grids)  # 64, and 85.3 lowered to whole patches
-    assert set(detector_grids(TINY, world["images"])) == {(4, 4)}
-
-    def watched(detector, images, keep=None, **kwargs):
-        seen.append((keep, kwargs))
-        return predict(detector, images, keep, **kwargs)
-
-    monkeypatch.setattr(module, "predict", watched)
-    labels = [torch.randint(0, 2, grid) for grid in grids]
-    kept, dense = sweep(**world, sparsities=(0.5, 0.0), labels=labels, folder=tmp_path, keep_aspect=True)
-    square = sweep(**world, sparsities=(0.5,), folder=tmp_path)[0]
-    assert [kwargs["shorter_side"] for _, kwargs in seen] == [64, 64, 64, None, None]  # none is read for another shape
-    assert kept["shape"] == "shorter side 64" and kept["threshold"] == square["threshold"]
-    masks = [detector_keep(one[None], kept["threshold"], grid)[0] for one, grid in zip(world["maps"], grids)]
-    assert all(torch.equal(one, other) for one, other in zip(masks, seen[1][0], strict=True))
-    shares = torch.tensor([mask.double().mean() for mask in masks])
-    assert kept["sparsity_reached"] == pytest.approx(1 - shares.mean().item()) == pytest.approx(0.5, abs=0.05)
-    found = sum((mask & (label == 1)).sum() for mask, label in zip(masks, labels))
-    assert kept["fg_recall"] == pytest.approx((found / sum((label == 1).sum() for label in labels)).item())
-    assert dense["delta_AP"] == 0 and dense["sparsity_reached"] == 0
-    mean_patches = sum(rows * cols for rows, cols in grids) / 8
-    assert dense["tokens"] == pytest.approx(2 * 144 + 2 * mean_patches) and dense["gmacs"] > square["gmacs"]
+def test_pictures_are_warped_once_and_their_boxes_are_in_their_own_pixels(world, monkeypatch):
+    warped, original = [], module.warp
+    monkeypatch.setattr(module, "warp", lambda *args: warped.append(1) or original(*args))
+    monkeypatch.setattr(module, "predict", lambda *args, **kwargs: seen.append(predict(*args, **kwargs)) or seen[-1])
+    seen = []
+    sweep(**world, sparsities=(0.5, 0.0))
+    assert len(warped) == len(world["images"]) and len(seen) == 3
+    for one, other in zip(seen[0], predict(world["detector"], world["images"]), strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_the_command_fills_both_shapes_side_by_side(tmp_path, monkeypatch):
+def test_the_command_stores_rows_and_keeps_detections(tmp_path, monkeypatch):
     stored = {}
-    monkeypatch.setattr(cli_yolos, "RUNS", tmp_path)
+    monkeypatch.setattr(config, "RUNS", tmp_path)
     monkeypatch.setattr(cli_yolos, "SWEEP_SPARSITIES", (0.35,))
     monkeypatch.setattr(cli_yolos, "save_rows", lambda name, run, rows, source: stored.update({name: (run, rows)}))
-    command = ["sweep", "--profile", "sample", "--limit", "3", "--selectors", "bavit-small", "--store"]
-    assert main(command) == 0 and main([*command, "--keep-aspect"]) == 0
-    (run, square), (kept_run, kept) = stored["table2-sample"], stored["table2-sample-keep-aspect"]
-    assert run == kept_run == "yolos-bavit-small" and square[0]["shape"] == "square"
-    assert kept[0]["shape"] == "shorter side 256" and kept[0]["gmacs"] != square[0]["gmacs"]
+    assert main(["sweep", "--profile", "sample", "--limit", "3", "--selectors", "bavit-small", "--store"]) == 0
+    run, rows = stored["table2-sample"]
+    assert run == "yolos-bavit-small" and [row["sparsity"] for row in rows] == [0.35]
     assert sorted(path.name for path in tmp_path.rglob("*.safetensors")) == [
-        "dense-shorter-side-256.safetensors",
         "dense.safetensors",
-        "sparsity-0.35-fill-0-nearest-shorter-side-256.safetensors",
         "sparsity-0.35-fill-0-nearest.safetensors",
     ]
