@@ -1,11 +1,11 @@
 """Thresholds against detections (Table 2): BAViT's maps once, the detector once per threshold, rows to store."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -16,7 +16,7 @@ from .images import warp
 from .metrics import DetectionEvaluation, bootstrap_ap, paired_difference
 from .paper import PAPER_SPARSITIES
 from .pruning import detector_keep, spare_some, threshold_for_sparsity
-from .weights import save_weights
+from .weights import read_weights, save_weights
 from .yolos import PrunedYolos, predict
 
 SWEEP_SPARSITIES = (0.70, 0.60, 0.53, *PAPER_SPARSITIES)  # and on to where little is left
@@ -96,8 +96,9 @@ def detections(
     """
     path = folder and Path(folder) / f"{name}.safetensors"
     if path and path.exists():
-        stored = load_file(path)
-        return [dict(zip(stored, values)) for values in zip(*stored.values())]
+        with suppress(ValueError):  # damaged: they are found anew
+            stored, _ = read_weights(path, "detections")
+            return [dict(zip(stored, values)) for values in zip(*stored.values(), strict=True)]
     found = predict(detector, images, keep, **options)
     if path:
         save_weights(
@@ -120,5 +121,6 @@ def _costs(profile: Profile, keep: Tensor, bavit: str) -> dict[str, float]:
 
 
 def _recall(keep: Tensor, labels: Tensor | None) -> float | None:
-    """The share of foreground tokens that stay, over all pictures."""
-    return None if labels is None else keep[labels == 1].double().mean().item()
+    """The share of foreground tokens that stay, over all pictures; None where there are none, or no labels."""
+    of_fg = keep[labels == 1] if labels is not None else keep[:0]
+    return of_fg.double().mean().item() if of_fg.numel() else None
