@@ -36,7 +36,7 @@ class Recipe:
     shared_heads: bool = False  # its heads are applied to the patch tokens, too, one box to many patches
     patch_start: bool = False  # its detection tokens start as patches without content
     half: str = ""  # of the patches are left out: "any", or those of the "background" first; "" leaves out none
-    half_until: float = 2 / 3  # of the training
+    half_until: float = 0.8  # of the training: the last third of its time sees all patches
     mosaics: float = 0.0  # this share of the visits sees four pictures in one
     mosaics_until: float = 0.75  # of the training
     backbone_lr: float = 1.0  # of the rate, for what comes from ImageNet: all but heads and detection tokens
@@ -126,7 +126,7 @@ PAPER_RECIPE = Recipe(
 
 # How a detector learns from the ImageNet blocks, with all that makes it learn from few pictures, and goes on afterwards.
 _LEARN = Recipe(
-    epochs=27,
+    epochs=22,
     batch_size=16,
     lr=4e-4,
     weight_decay=1e-4,

@@ -1,7 +1,10 @@
 """Thresholds against detections (Table 2): BAViT's maps once, the detector once per threshold, rows to store."""
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,77 +12,121 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from .annotations import stacked_labels
 from .config import DEPTHS, Profile
 from .cost import multiply_adds
 from .data.records import Record
 from .images import warp
-from .metrics import DetectionEvaluation, bootstrap_ap, paired_difference
+from .metrics import DetectionEvaluation, bootstrap_ap, number, paired_difference
 from .paper import PAPER_SPARSITIES
 from .pruning import detector_keep, spare_some, threshold_for_sparsity
 from .weights import read_weights, save_weights
 from .yolos import PrunedYolos, predict
 
 SWEEP_SPARSITIES = (0.70, 0.60, 0.53, *PAPER_SPARSITIES)  # and on to where little is left
-# How Table 2 most likely comes from BAViT's map to the detector's grid; the columns that say so in stored rows.
-PLAIN = {"resize": "nearest", "fill_steps": 0, "spared": 0.0}
+
+
+@dataclass(frozen=True)
+class Way:
+    """From a map to the kept tokens (section 3.5): how Table 2 most likely does it, unless something else is said."""
+
+    resize: str = "nearest"
+    fill_steps: int = 0
+    spared: float = 0.0  # this share of the background is kept all the same, drawn at random
+
+
+PLAIN = vars(Way())  # the columns of stored rows that say so
+
+
+@dataclass
+class Setting:
+    """What the thresholds of a sweep share: pictures, warped once, their labels, and what the dense detector finds.
+
+    `records` and decoded `images` (uint8 [H, W, 3]) go together. With a `folder`, detections are kept there, and the
+    same call goes on where an interrupted one stopped. `readout` is `yolos.predict`'s.
+    """
+
+    profile: Profile
+    records: list[Record]
+    images: Sequence[np.ndarray]
+    detector: PrunedYolos
+    folder: Path | None = None
+    readout: str = "tokens"
+
+    def __post_init__(self):
+        self.sizes = [image.shape[:2] for image in self.images]
+        square = tuple(self.detector.detector.config.image_size)
+        self.images = [warp(image, square) for image in self.images]
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """The true labels on the detector's grid, by the rule of the profile's pruner: int64 [N, rows, cols]."""
+        return torch.from_numpy(stacked_labels(self.records, self.profile.detector_grid, self.profile.pruner_rule))
+
+    @cached_property
+    def dense(self) -> DetectionEvaluation:
+        """What the detector finds on all tokens."""
+        return DetectionEvaluation(self.records, self.detections())
+
+    def detections(self, keep: Tensor | None = None, name: str = "dense") -> list[dict[str, Tensor]]:
+        """Detections on the kept tokens, boolean [N, rows, cols], or all: as of `yolos.predict`.
+
+        In the folder they lie under the `name` and a hash of what is kept.
+        """
+        if keep is not None:
+            name += "-" + hashlib.sha256(np.packbits(keep.numpy()).tobytes()).hexdigest()[:16]
+        name += "" if self.readout == "tokens" else f"-{self.readout}"
+        return detections(
+            self.detector, self.images, keep, self.folder, name, sizes=self.sizes, readout=self.readout
+        )
 
 
 def sweep(
-    profile: Profile,
-    records: list[Record],
-    images: Sequence[np.ndarray],
+    setting: Setting,
     maps: Tensor,
-    detector: PrunedYolos,
     sparsities: Sequence[float] = PAPER_SPARSITIES,
-    fill_steps: int = 0,
-    resize: str = "nearest",
-    labels: Tensor | None = None,
-    folder: Path | None = None,
+    way: Way = Way(),
     bavit: str = "bavit-small",
-    dense: list[dict] | None = None,
-    spared: float = 0.0,
     seed: int = 0,
 ) -> list[dict]:
     """One row for each wanted sparsity, in Table 2's columns: detections, tokens and multiply-adds at its threshold.
 
-    `records`, decoded `images` and `maps` (float32 [N, rows, cols], BAViT's probability or another score) go together.
-    `labels`, int64 [N, rows, cols] on the detector's grid, 1 foreground, add `fg_recall`. The difference in AP is to
-    the dense detector's `dense` detections, found here if they aren't given. With a `folder`, detections are kept there
-    after each threshold, and the same call goes on where an interrupted one stopped. `spared` is the share of the
-    background that is kept all the same, drawn by `seed`. `sparsity` is the wanted one and `sparsity_reached` the mean
-    over pictures.
+    `maps`, float32 [N, rows, cols], are BAViT's probability or another score, and `bavit` its name; `seed` is what was
+    drawn by. `sparsity` is the wanted one and `sparsity_reached` the mean over pictures; the threshold that gives it is
+    found on these very maps, without labels.
     """
-    sizes = [image.shape[:2] for image in images]
-    square = tuple(detector.detector.config.image_size)
-    images = [warp(image, square) for image in images]  # once, not at each threshold
-    maps = spare_some(maps, spared, seed) if spared else maps
-    dense = dense or detections(detector, images, folder=folder, sizes=sizes)
-    reference = DetectionEvaluation(records, dense)
     rows = []
     for wanted in tqdm(sparsities, desc="sweep", unit="threshold"):
-        # Threshold 1 keeps everything: Table 2's last row.
-        threshold = threshold_for_sparsity(maps, wanted, profile.detector_grid, fill_steps, resize) if wanted else 1.0
-        keep = detector_keep(maps, threshold, profile.detector_grid, fill_steps, resize)
-        name = f"sparsity-{wanted}-fill-{fill_steps}-{resize}" + (f"-spared-{spared}-seed-{seed}" if spared else "")
-        found = detections(detector, images, keep, folder, name, sizes=sizes)
-        evaluation = DetectionEvaluation(records, found)
+        threshold, keep = keep_at(maps, wanted, setting.profile.detector_grid, way, seed)
+        found = setting.detections(keep, bavit)
+        evaluation = DetectionEvaluation(setting.records, found)
         rows.append(
             {
                 "bavit": bavit,
-                "fill_steps": fill_steps,
-                "resize": resize,
-                "spared": spared,
+                **vars(way),
+                "readout": setting.readout,
                 "sparsity": wanted,
                 "threshold": threshold,
                 **evaluation.average_precision(),
                 **bootstrap_ap(evaluation),
-                **paired_difference(evaluation, reference),
-                **_costs(profile, keep, bavit),
-                "fg_recall": _recall(keep, labels),
-                "n_images": len(records),
+                **paired_difference(evaluation, setting.dense),
+                **_costs(setting.profile, keep, bavit),
+                "fg_recall": number(keep[setting.labels == 1].double().mean()),  # None without objects
+                "seed": seed,
+                "n_images": len(setting.records),
             }
         )
     return rows
+
+
+def keep_at(
+    maps: Tensor, sparsity: float, grid: tuple[int, int], way: Way = Way(), seed: int = 0
+) -> tuple[float, Tensor]:
+    """The threshold whose mean sparsity is nearest to the wanted one, and its keep mask, boolean [N, *grid]."""
+    maps = spare_some(maps, way.spared, seed) if way.spared else maps
+    # Threshold 1 keeps everything: Table 2's last row.
+    threshold = threshold_for_sparsity(maps, sparsity, grid, way.fill_steps, way.resize) if sparsity else 1.0
+    return threshold, detector_keep(maps, threshold, grid, way.fill_steps, way.resize)
 
 
 def detections(
@@ -96,14 +143,16 @@ def detections(
     """
     path = folder and Path(folder) / f"{name}.safetensors"
     if path and path.exists():
-        with suppress(ValueError):  # damaged: they are found anew
+        with suppress(ValueError, KeyError):  # damaged: they are found anew
             stored, _ = read_weights(path, "detections")
-            return [dict(zip(stored, values)) for values in zip(*stored.values(), strict=True)]
+            counts = stored.pop("counts").tolist()
+            parts = zip(*(values.split(counts) for values in stored.values()))
+            return [dict(zip(stored, values)) for values in parts]
     found = predict(detector, images, keep, **options)
     if path:
-        save_weights(
-            path, {key: torch.stack([f[key] for f in found]) for key in found[0]}, {"model": "detections"}, bits=32
-        )
+        together = {key: torch.cat([f[key] for f in found]) for key in found[0]}
+        together["counts"] = torch.tensor([len(f["scores"]) for f in found])
+        save_weights(path, together, {"model": "detections"}, bits=32)
     return found
 
 
@@ -118,9 +167,3 @@ def _costs(profile: Profile, keep: Tensor, bavit: str) -> dict[str, float]:
         "tokens_with_prefix": tokens + depth * (1 + profile.num_detection_tokens),
         "gmacs": multiply_adds(kept, profile, bavit if bavit in DEPTHS else None) / 1e9,
     }
-
-
-def _recall(keep: Tensor, labels: Tensor | None) -> float | None:
-    """The share of foreground tokens that stay, over all pictures; None where there are none, or no labels."""
-    of_fg = keep[labels == 1] if labels is not None else keep[:0]
-    return of_fg.double().mean().item() if of_fg.numel() else None

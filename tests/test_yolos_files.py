@@ -112,14 +112,14 @@ def test_predict_warps_normalises_and_gives_boxes_in_each_pictures_pixels(detect
     keep = torch.rand(3, *SMALL.detector_grid) < 0.5
     images = [np.random.default_rng(i).integers(0, 255, (40 + 30 * i, 90, 3), dtype=np.uint8) for i in range(3)]
     pruned = PrunedYolos(detector).eval()
-    found = predict(pruned, images, keep, batch_size=2)
+    found = predict(pruned, images, keep)
     with torch.no_grad():
         output = pruned(to_batch(images, 96, "bavit"), keep)
     for ours, expected in zip(found, detect(output, [image.shape[:2] for image in images]), strict=True):
         torch.testing.assert_close(ours["boxes"], expected["boxes"], atol=1e-3, rtol=0)
         torch.testing.assert_close(ours["scores"], expected["scores"], atol=1e-5, rtol=0)
     warped, sizes = [warp(image, 96) for image in images], [image.shape[:2] for image in images]
-    again = predict(pruned, warped, keep, batch_size=2, sizes=sizes)
+    again = predict(pruned, warped, keep, sizes=sizes)
     assert all(torch.equal(one["boxes"], other["boxes"]) for one, other in zip(again, found, strict=True))
     detector.config.normalise = "imagenet"
     assert (predict(pruned, images, keep)[2]["scores"] - found[2]["scores"]).abs().max() > 1e-5

@@ -23,7 +23,7 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 from .. import config
 from ..annotations import VOID
 from ..checks import check_number, inside
-from ..config import PHOTOS_DIR, data_dir
+from ..config import data_dir
 from .masks import paint, wrong_size
 from .own import OWN, all_masked, completed, listed_names, own_classes, own_files, own_remedy, twice, voc_picture
 from .pictures import DataError, image_size, load_class_mask, load_image
@@ -270,7 +270,7 @@ def _distinct(what: str, values: list[str], path: Path) -> None:
 
 def _official_files(dataset: str, split: str) -> tuple[Path, Path]:
     if dataset == "photos":
-        return PHOTOS_DIR / "annotations" / f"instances_{split}.json", PHOTOS_DIR / split
+        return config.PHOTOS_DIR / "annotations" / f"instances_{split}.json", config.PHOTOS_DIR / split
     year = "2017" if dataset == "coco" else ""
     root = data_dir() / "coco" if dataset == "coco" else config.SAMPLE_DIR if split == "val" else config.CACHE / "sample"
     return root / "annotations" / f"instances_{split}{year}.json", root / f"{split}{year}"
