@@ -64,7 +64,7 @@ def coco(tmp_path, monkeypatch):
     found = [
         {"id": 1, "category_id": 90, "iscrowd": 0, "area": 25, "bbox": [10, 10, 5, 5],
          "segmentation": {"size": [30, 40], "counts": rle["counts"].decode()}},
-        {"id": 2, "category_id": 1, "iscrowd": 0, "area": 400, "bbox": [5, 5, 20, 20],
+        {"id": 2, "category_id": 1, "iscrowd": 0, "area": 390, "bbox": [5, 5, 20, 20],
          "segmentation": [square, [1, 2, 3, 4]]},
         {"id": 3, "category_id": 1, "iscrowd": 1, "area": 450, "bbox": [0, 0, 15, 30],
          "segmentation": {"size": [30, 40], "counts": [0, 450, 750]}},
@@ -176,7 +176,7 @@ def test_coco_record_and_its_mask(coco):
     first, empty = load_records("coco", "val")
     assert first.boxes.tolist() == [[10, 10, 15, 15], [5, 5, 25, 25], [0, 0, 15, 30]]
     assert first.labels.tolist() == [79, 0, 0] and first.crowd.tolist() == [False, False, True]
-    assert first.areas.tolist() == [25, 400, 450]
+    assert first.areas.tolist() == [25, 390, 450]  # as given, of the mask, not of the box
     mask = first.mask()
     assert mask.shape == (30, 40) and mask.dtype == np.uint8 and mask.flags.c_contiguous
     assert (mask[10:15, 10:15] == 80).all()  # the small object lies on the large one

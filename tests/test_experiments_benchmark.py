@@ -76,3 +76,31 @@ def test_every_method_runs(maps):
     for run in (pair.dense, pair.transformers, *(lambda p=p: pair.pruned(keep, p) for p in (None, False, True))):
         run()
     assert len(seen) == 5 and len(set(seen)) == 1
+
+
+def test_whoever_prunes_has_run_bavit(maps, monkeypatch):
+    """The headline: in every timed run of a pruned detector BAViT looks at the same pictures once, in a dense one not."""
+    seen, timed = [], {}
+    monkeypatch.setattr(benchmark, "measure_peak_memory", lambda *args: {"peak_mb": 1.0})
+
+    def watched(runs, repeats, device):
+        for key, run in runs.items():
+            seen.clear()
+            run()
+            timed[key] = seen.copy()
+        return []
+
+    original = benchmark._Pair.__init__
+
+    def made(self, *args):
+        original(self, *args)
+        self.bavit.register_forward_hook(lambda module, inputs, output: seen.append(("bavit", len(inputs[0]))))
+        last = self.detector.detector.class_labels_classifier
+        last.register_forward_hook(lambda module, inputs, output: seen.append(("detector", len(inputs[0]))))
+
+    monkeypatch.setattr(benchmark._Pair, "__init__", made)
+    monkeypatch.setattr(benchmark, "measure_latency", watched)
+    throughput(replace(SAMPLE, detector_img_size=64, detector_depth=1, bavit_img_size=48), maps, batches=(2,))
+    assert {"dense", "transformers", ("gather", 0.35), ("mask", 0.35), ("pad", 0.35)} <= timed.keys()
+    for key, calls in timed.items():
+        assert calls == ([("detector", 2)] if isinstance(key, str) else [("bavit", 2), ("detector", 2)]), key
