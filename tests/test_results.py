@@ -3,6 +3,8 @@
 import json
 import os
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
 
 import numpy as np
@@ -103,6 +105,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         save_rows("t", "r", [{"a": 2}], {}, tmp_path)
     assert path.read_text() == before and [p.name for p in tmp_path.iterdir()] == ["t.json"]
+
+
+def test_runs_that_are_saved_at_once_are_all_kept(tmp_path, monkeypatch):
+    read = results._read
+    monkeypatch.setattr(results, "_read", lambda path: (read(path), time.sleep(0.005))[0])
+    save_rows("t", "first", [{"a": 0}], {}, tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda i: save_rows("t", f"run-{i}", [{"a": i}], {}, tmp_path), range(12)))
+    assert sorted(load_rows("t", tmp_path).a) == [0, *range(12)]
+    assert [path.name for path in tmp_path.iterdir()] == ["t.json"]
 
 
 def test_provenance_says_where_it_comes_from(tmp_path, monkeypatch):
