@@ -9,7 +9,7 @@ from accelerate import PartialState
 from .annotations import stacked_labels
 from .bavit import foreground_maps, load_bavit, save_bavit
 from .config import DEPTHS, EVAL_SPLIT, PAPER_RECIPE, Profile, get_profile, run_folder
-from .data.records import fingerprint, load_records
+from .data.records import check_pictures, fingerprint, load_records
 from .experiments.ablations import ABLATIONS, run_variant
 from .experiments.calibration import calibration_rows
 from .experiments.postprocessing import postprocessing_rows
@@ -29,6 +29,7 @@ def train(args: argparse.Namespace) -> None:
     dataset, rule = args.dataset or profile.bavit_data, args.rule or profile.bavit_rule
     recipe = {"best": profile.bavit_recipe, "paper": PAPER_RECIPE}[args.recipe]
     folder = run_folder(f"{args.model}-{dataset}-{rule}-{args.recipe}{profile.suffix}-seed{args.seed}")
+    check_pictures(load_records(dataset, EVAL_SPLIT[dataset], args.limit), rule)
     model, _ = train_bavit(
         profile, args.model, dataset, rule, args.seed, recipe, folder, limit=args.limit, max_steps=args.max_steps
     )
