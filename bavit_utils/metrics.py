@@ -63,9 +63,8 @@ def token_metrics(fg_prob, labels, n_boot: int = 1000, seed: int = 0) -> dict[st
 def fg_recall_at(fg_prob, labels, sparsity: float) -> float | None:
     """Share of all FG tokens that survive when each picture drops its `sparsity` share, lowest FG probability first.
 
-    Shapes as in `token_metrics`. The cut is made in each picture, over all its tokens, ignored ones too (they are
-    pruned like any other), to the nearest whole token, equal probabilities in reading order; the mean is over all FG
-    tokens.
+    Shapes as in `token_metrics`. The cut is made in each picture, over all its tokens, ignored ones too, to the nearest
+    whole token, equal probabilities in reading order; the mean is over all FG tokens.
     """
     fg_prob, labels = flat_tokens(fg_prob, labels)
     is_fg = labels == 1
@@ -225,8 +224,13 @@ def average_precision(records: Sequence, predictions: Sequence[dict]) -> dict[st
 
 
 def bootstrap_ap(evaluation: DetectionEvaluation, n_boot: int = 1000, seed: int = 0) -> dict[str, float | None]:
-    """The 95 % interval of AP over resampled pictures: `AP_low`, `AP_high`."""
-    return dict(zip(("AP_low", "AP_high"), interval(evaluation.resampled(n_boot, seed)), strict=True))
+    """The 95 % basic interval of AP over resampled pictures, `AP_low`, `AP_high`: resamples mirrored at the estimate.
+
+    AP is higher the fewer different pictures there are, so that percentiles of resamples would lie too high.
+    """
+    ap, resampled = evaluation.average_precision()["AP"], evaluation.resampled(n_boot, seed)
+    mirrored = resampled if ap is None else (2 * ap - resampled).clip(0, 1)
+    return dict(zip(("AP_low", "AP_high"), interval(mirrored), strict=True))
 
 
 def paired_difference(

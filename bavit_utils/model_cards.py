@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors import safe_open
@@ -11,7 +12,7 @@ from .accuracy import DATA_NOTES
 from .config import Recipe, get_profile
 from .results import load_rows, short_hash
 from .selectors.heads import SELECTORS
-from .selectors.training import selector_recipe
+from .selectors.training import EPOCHS
 
 CARDS = "README.md"  # among the checkpoints
 _PROFILE_OF = {"sample": "sample", "voc2007": "voc", "voc2012": "voc", "coco": "coco"}
@@ -53,7 +54,7 @@ def _card(path: Path) -> str:
         recipe, labels = profile.bavit_recipe, f"labels by the {rule} rule"
         measured = _bavit_metrics(path, model, dataset, rule)
     elif kind in SELECTORS:
-        recipe = selector_recipe(profile, kind)
+        recipe = replace(profile.bavit_recipe, epochs=profile.bavit_recipe.epochs * EPOCHS[kind], lr=1e-3, small_epochs=0)
         labels = "the detector's attention" if kind == "sparse-detr" else "boxes"
         measured = _selector_metrics(path, profile.name, model)
     else:

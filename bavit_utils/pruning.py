@@ -64,23 +64,15 @@ def resize_grid(x: Tensor, grid: tuple[int, int], mode: str = "nearest") -> Tens
 
 
 def detector_keep(
-    fg_prob: Tensor,
-    threshold: float,
-    grid: tuple[int, int],
-    fill_steps: int = 0,
-    mode: str = "nearest",
-    more_than: int = 2,
-    neighbours: int = 8,
+    fg_prob: Tensor, threshold: float, grid: tuple[int, int], fill_steps: int = 0, mode: str = "nearest"
 ) -> Tensor:
     """BAViT's foreground probability `[B, rows, cols]` to the detector's keep mask, boolean `[B, *grid]` (Fig. 3).
 
     nearest and any: threshold, fill, resize; bilinear: resize the probabilities, threshold, fill.
     """
     if mode == "bilinear":
-        keep = keep_mask(resize_grid(fg_prob, grid, mode), threshold)
-        return fill_neighbours(keep, fill_steps, more_than, neighbours)
-    keep = keep_mask(fg_prob, threshold)
-    return resize_grid(fill_neighbours(keep, fill_steps, more_than, neighbours), grid, mode)
+        return fill_neighbours(keep_mask(resize_grid(fg_prob, grid, mode), threshold), fill_steps)
+    return resize_grid(fill_neighbours(keep_mask(fg_prob, threshold), fill_steps), grid, mode)
 
 
 def sparsity(keep: Tensor) -> Tensor:

@@ -42,8 +42,8 @@ MUTANTS = [
         ("return 1 - keep.flatten(1)", "return keep.flatten(1)"),
         ("mean_sparsity(middle) > target", "mean_sparsity(middle) < target"),
         ("masked_fill(drawn.to(fg_prob.device) < share, 1.0)", "masked_fill(drawn.to(fg_prob.device) < share, 0.0)"),
-        ("keep = keep_mask(resize_grid(fg_prob, grid, mode), threshold)",
-         'keep = resize_grid(keep_mask(fg_prob, threshold), grid, "nearest")'),
+        ("keep_mask(resize_grid(fg_prob, grid, mode), threshold)",
+         'resize_grid(keep_mask(fg_prob, threshold), grid, "nearest")'),
     ]),
     ("packed", "test_yolos.py", [
         ("attention.scaling, dropout", "1.0, dropout"),
@@ -130,7 +130,9 @@ MUTANTS = [
     ("training/finetuning", "test_training_split.py", [("train, dev = detection_records(profile, limit)",
      "train, dev = detection_records(profile, limit); train = train + dev")]),
     ("selectors/training", "test_training_split.py", [("DetectionPictures(train,", "DetectionPictures(train + dev,")]),
-    ("cli_bavit", "test_training_split.py", [('load_records(dataset, "train"))[1]', 'load_records(dataset, "train"))[0]')]),
+    ("cli_bavit", "test_training_split.py", [
+        ('load_records(dataset, "train"))[1]', 'load_records(dataset, "train"))[0]'),
+    ]),
     ("selectors/merging", "test_selectors_merging.py", [
         ("self.metric = key.mean(dim=2)", "self.metric = key[:, :, 0]"),
         ("bias = self.sizes.log()", "bias = 0 * self.sizes.log()"),

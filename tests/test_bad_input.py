@@ -397,7 +397,7 @@ def test_class_names_follow_every_edit(voc):
 
 def test_val_pictures_that_are_training_pictures_are_said(coco):
     shutil.copy(coco / "train" / "0000.jpg", coco / "val" / "0000.jpg")
-    with pytest.warns(UserWarning, match="1 of your own val pictures are training pictures, too"):
+    with pytest.warns(UserWarning, match="1 of your own val pictures are training pictures, too: "):
         load_training_lists("own")
 
 

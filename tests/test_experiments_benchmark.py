@@ -79,7 +79,7 @@ def test_every_method_runs(maps):
 
 
 def test_whoever_prunes_has_run_bavit(maps, monkeypatch):
-    """The headline: in every timed run of a pruned detector BAViT looks at the same pictures once, in a dense one not."""
+    """The headline: in every timed run of a pruned detector BAViT looks at the pictures once, in a dense one never."""
     seen, timed = [], {}
     monkeypatch.setattr(benchmark, "measure_peak_memory", lambda *args: {"peak_mb": 1.0})
 

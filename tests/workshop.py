@@ -18,8 +18,9 @@ from bavit_utils.data.records import COCO_CLASSES, VOC_CLASSES, class_names
 from bavit_utils.experiments import benchmark
 from bavit_utils.results import short_hash
 from bavit_utils.selectors import comparison
-from bavit_utils.selectors.heads import SELECTORS, save_selector
+from bavit_utils.selectors.heads import SELECTORS
 from bavit_utils.training import loop
+from bavit_utils.weights import save_weights
 from bavit_utils.yolos import create_yolos, save_yolos
 
 FEW = {"train": 24, "val": 4}
@@ -95,7 +96,7 @@ def _fill(profile: Profile) -> None:
         save_yolos(detector, profile.checkpoint(model), metadata=made_for)
     for name, selector in SELECTORS.items():
         made_for["detector"] = short_hash(profile.checkpoint("yolos"))
-        save_selector(selector(), name, profile.checkpoint(name), made_for)
+        save_weights(profile.checkpoint(name), selector().state_dict(), {**made_for, "model": name})
 
 
 def few(command: list[str]) -> list[str]:

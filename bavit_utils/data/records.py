@@ -151,7 +151,7 @@ def load_training_lists(dataset: str, limit: int | None = None) -> dict[str, lis
     """
     lists = {f"{dataset}/train": load_records(dataset, "train", limit)}
     if dataset == OWN and (both := _shared(lists["own/train"], load_records(OWN, "val"))):
-        warnings.warn(f"{both} of your own val pictures are training pictures, too: numbers on them say little", stacklevel=3)
+        warnings.warn(f"{both} of your own val pictures are training pictures, too: they tell little", stacklevel=3)
     if dataset == "voc2007" and _listing(dataset, "trainextra").exists():
         lists[f"{dataset}/trainextra"] = load_records(dataset, "trainextra", limit)
     return lists
