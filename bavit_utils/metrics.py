@@ -24,6 +24,11 @@ def number(x) -> float | None:
     return float(x) if np.isfinite(x) else None
 
 
+def shown(x: float | None, form: str = ".4f") -> str:
+    """A number for a person to read; "undefined" where it is None."""
+    return "undefined" if x is None else format(x, form)
+
+
 def resampling_weights(n_images: int, n_boot: int, seed: int) -> np.ndarray:
     """How often each picture is drawn in each resample, [n_boot, n_images]; equal seeds draw equal pictures."""
     draws = np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), size=n_boot)

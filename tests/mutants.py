@@ -91,6 +91,7 @@ MUTANTS = [
         ("present += n_objects > 0", "present += 1"),
         ("- reference.resampled(n_boot, seed)", "- reference.resampled(n_boot, seed + 1)"),
         ("if evaluation.image_ids != reference.image_ids:", "if False:"),
+        ("(2 * ap - resampled).clip(0, 1)", "resampled"),
     ]),
     ("sweep", "test_sweep.py", [
         ("if sparsity else 1.0", "if sparsity else 0.0"),

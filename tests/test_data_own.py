@@ -162,7 +162,7 @@ def test_train_sweep_and_explore(workplace, monkeypatch):
     assert tuple(load_yolos(profile.checkpoint("yolos")).config.id2label.values()) == OWN_CLASSES
     assert run("sweep --store") == 0
     rows = load_rows("table2-own")
-    assert set(rows.bavit) == {"bavit-small", "random", "oracle-box"} and set(rows.n_images) == {3}
+    assert set(rows.bavit) == {"bavit-small", "random", "oracle-exact"} and set(rows.n_images) == {3}
 
     sources, missing = picture_sources(profile)
     picture = next(iter(sources["own, val"].values()))()
@@ -178,3 +178,18 @@ def test_all_who_choose_tokens_compare_on_pictures_with_boxes_alone(workplace, m
     assert run("compare --profile own --store", {"BAVIT_DATA_DIR": str(OWN_FOLDER)}) == 0
     assert "oracle-mask: not run here, as these pictures have boxes alone" in capsys.readouterr().out
     assert {"bavit-small", "sparse-detr", "focus-detr", "oracle-box", "tome"} <= {*load_rows("selectors-own").selector}
+
+
+def test_val_pictures_without_any_object_are_measured_all_the_same(workplace, monkeypatch, capsys):
+    monkeypatch.setenv("BAVIT_DATA_DIR", str(OWN_FOLDER))
+    path = OWN_FOLDER / "annotations" / "val.json"
+    content = json.loads(path.read_text())
+    path.unlink()  # it is a link
+    path.write_text(json.dumps(content | {"annotations": []}))
+    for command in ("train-bavit --profile own --store", "sweep --profile own --store"):
+        assert run(command) == 0, capsys.readouterr().err
+    assert "undefined" in capsys.readouterr().out
+    (row,) = load_rows("table1").to_dict("records")
+    assert row["auroc"] is None and row["majority"] == 1.0
+    rows = load_rows("table2-own")
+    assert rows.AP.isna().all() and rows.fg_recall.isna().all() and (rows.tokens > 0).all()
