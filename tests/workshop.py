@@ -11,7 +11,7 @@ import pytest
 import torch
 from own_pictures import write_coco, write_voc
 
-from bavit_utils import cli, cli_bavit, cli_yolos, config, model_cards, report, results
+from bavit_utils import cli, cli_bavit, cli_yolos, config, results
 from bavit_utils.bavit import create_bavit, save_bavit
 from bavit_utils.config import DEPTHS, REPO, Profile, get_profile
 from bavit_utils.data import pretrained, sample_world
@@ -73,9 +73,7 @@ def move_into(root: Path, patch: pytest.MonkeyPatch) -> None:
                 patch.setattr(module, constant, folders[constant])
     patch.setattr(results.save_rows, "__defaults__", (folders["RESULTS"],))
     patch.setattr(results.load_rows, "__defaults__", (folders["RESULTS"],))
-    patch.setattr(model_cards.model_cards, "__defaults__", (folders["CHECKPOINTS"],))
-    patch.setattr(report, "CARDS", folders["CHECKPOINTS"] / "README.md")
-    patch.setattr(report, "REPO", root)
+    patch.setattr(config, "REPO", root)
     patch.setenv("BAVIT_FIGURES_DIR", str(root / "figures"))
     patch.setenv("BAVIT_DATA_DIR", str(data))
     patch.delenv("BAVIT_PROFILE", raising=False)
