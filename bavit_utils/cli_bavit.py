@@ -8,8 +8,8 @@ from accelerate import PartialState
 
 from .annotations import stacked_labels
 from .bavit import foreground_maps, load_bavit, save_bavit
-from .config import DEPTHS, EVAL_SPLIT, PAPER_RECIPE, RUNS, Profile, get_profile
-from .data.records import Record, load_records
+from .config import DEPTHS, EVAL_SPLIT, PAPER_RECIPE, Profile, get_profile, run_folder
+from .data.records import Record, check_pictures, load_records
 from .experiments.ablations import ABLATIONS, run_variant
 from .experiments.calibration import calibration_rows
 from .experiments.postprocessing import postprocessing_rows
@@ -27,7 +27,9 @@ def train(args: argparse.Namespace) -> None:
     """
     profile, dataset, rule = _chosen(args)
     recipe = {"best": profile.bavit_recipe, "paper": PAPER_RECIPE}[args.recipe]
-    folder = RUNS / f"{args.model}-{dataset}-{rule}-{args.recipe}{profile.suffix}-seed{args.seed}"
+    records = load_records(dataset, EVAL_SPLIT[dataset], args.limit)
+    check_pictures(records, rule)
+    folder = run_folder(f"{args.model}-{dataset}-{rule}-{args.recipe}{profile.suffix}-seed{args.seed}")
     stops = {"limit": args.limit, "max_steps": args.max_steps}
     model, _ = train_bavit(profile, args.model, dataset, rule, args.seed, recipe, folder, **stops)
     if not PartialState().is_main_process:  # of several, the first one measures and stores
@@ -36,7 +38,6 @@ def train(args: argparse.Namespace) -> None:
     target = profile.checkpoint(args.model, dataset, rule) if keep else folder / "model.safetensors"
     made_for = {"dataset": dataset, "rule": rule, "seed": args.seed}
     save_bavit(model, target, {"profile": profile.name, "recipe": args.recipe} | made_for)
-    records = load_records(dataset, EVAL_SPLIT[dataset], args.limit)
     row = made_for | token_metrics(*_maps_and_labels(target, records, profile, rule)) | {
         "model": args.model,
         "depth": DEPTHS[args.model],
@@ -104,7 +105,7 @@ def ablate(args: argparse.Namespace) -> None:
         name, records = ("train, end", dev) if what == "recipe" else (EVAL_SPLIT[dataset], held_out)
         rows = []
         for variant in ABLATIONS[what]:
-            folder = RUNS / f"ablation-{dataset}{profile.suffix}-{variant.name}-seed0"
+            folder = run_folder(f"ablation-{dataset}{profile.suffix}-{variant.name}-seed0")
             row = run_variant(variant, train_list, dev, records, folder)
             rows.append({"what": what, "dataset": dataset} | row)
             told = f"{what}, {variant.value}: token accuracy {row['accuracy']:.4f} on {len(records)} pictures"

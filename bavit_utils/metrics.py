@@ -63,9 +63,8 @@ def token_metrics(fg_prob, labels, n_boot: int = 1000, seed: int = 0) -> dict[st
 def fg_recall_at(fg_prob, labels, sparsity: float) -> float | None:
     """Share of all FG tokens that survive when each picture drops its `sparsity` share, lowest FG probability first.
 
-    Shapes as in `token_metrics`. The cut is made in each picture, over all its tokens, ignored ones too (they are
-    pruned like any other), to the nearest whole token, equal probabilities in reading order; the mean is over all FG
-    tokens.
+    Shapes as in `token_metrics`. The cut is made in each picture, over all its tokens, ignored ones too, to the nearest
+    whole token, equal probabilities in reading order; the mean is over all FG tokens.
     """
     fg_prob, labels = flat_tokens(fg_prob, labels)
     is_fg = labels == 1
@@ -151,6 +150,7 @@ class DetectionEvaluation:
             coco_eval.accumulate()
             coco_eval.summarize()
         self._stats = coco_eval.stats[:6]
+        self._precision = coco_eval.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, class], all sizes
         self._recalls = coco_eval.params.recThrs
         self._classes = self._flatten(coco_eval.evalImgs)
 
@@ -158,6 +158,12 @@ class DetectionEvaluation:
         """`AP` over IoU 0.50 to 0.95, `AP50`, `AP75`, by COCO's sizes `APs`, `APm`, `APl`; None without objects."""
         names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
         return {name: float(value) if value > -1 else None for name, value in zip(names, self._stats, strict=True)}
+
+    def average_precision_by_class(self) -> dict[int, tuple[float, int]]:
+        """AP over IoU 0.50 to 0.95 of each class that has objects, and how many it has, by label."""
+        counts = [int(objects.sum()) for _, _, _, objects in self._classes]
+        means = self._precision.mean(axis=(0, 1)).tolist()
+        return {label: (ap, n) for label, ap, n in zip(self._categories, means, counts, strict=True) if n}
 
     def _flatten(self, matches: list) -> list[tuple]:
         """For each class: pictures [D], true [T, D] and ignored [T, D] by falling score, objects a picture [N]."""
@@ -218,8 +224,13 @@ def average_precision(records: Sequence, predictions: Sequence[dict]) -> dict[st
 
 
 def bootstrap_ap(evaluation: DetectionEvaluation, n_boot: int = 1000, seed: int = 0) -> dict[str, float | None]:
-    """The 95 % interval of AP over resampled pictures: `AP_low`, `AP_high`."""
-    return dict(zip(("AP_low", "AP_high"), interval(evaluation.resampled(n_boot, seed)), strict=True))
+    """The 95 % basic interval of AP over resampled pictures, `AP_low`, `AP_high`: resamples mirrored at the estimate.
+
+    AP is higher the fewer different pictures there are, so that percentiles of resamples would lie too high.
+    """
+    ap, resampled = evaluation.average_precision()["AP"], evaluation.resampled(n_boot, seed)
+    mirrored = resampled if ap is None else (2 * ap - resampled).clip(0, 1)
+    return dict(zip(("AP_low", "AP_high"), interval(mirrored), strict=True))
 
 
 def paired_difference(

@@ -4,7 +4,7 @@ import pandas as pd
 
 from .results import NOT_RUN
 from .selector_plots import family, selector_title
-from .selectors.runs import COMPARED, METHODS
+from .selectors.runs import CHOICES, COMPARED
 from .selectors.scores import TRUTH
 
 _KINDS = {"tome": "merging", "layer": "later", "resolution": "smaller picture"}
@@ -31,7 +31,7 @@ def comparison_table(rows: pd.DataFrame, budget: float = 0.35) -> pd.DataFrame:
         if name != "resolution":
             found = found[found["budget"] == budget]
         if not len(found):
-            reason = "too dear" if name in METHODS and (rows["selector"] == name).any() else NOT_RUN
+            reason = "too dear" if name not in CHOICES and (rows["selector"] == name).any() else NOT_RUN
             table.append({"selector": selector_title(name), "kind": _kind(name), "AP": reason})
         table += [_line(selector, part) for selector, part in found.groupby("selector", sort=False)]
     dense = rows[rows["selector"] == "dense"]

@@ -7,14 +7,25 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import batched_nms, box_convert
 from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
 from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
 from .config import PATCH_SIZE
-from .images import keep_aspect_size, to_batch
+from .images import to_batch
 from .packed import compiled_layer, run_layer
 from .pruning import gather_tokens
-from .weights import fill_model, read_weights, save_weights
+from .weights import described, fill_model, read_weights, save_weights
+
+
+# What a stored configuration may say of a detector, and how large it may be; anything else in it is left aside, as some
+# of transformers' keys name code to fetch.
+_SIZES = {"hidden_size": 4096, "num_attention_heads": 64, "intermediate_size": 16384, "num_hidden_layers": 64}
+_SIZES |= {"num_detection_tokens": 4096, "patch_size": 64}
+_OTHERS = ("image_size", "id2label", "label2id", "layer_norm_eps", "normalise", "use_mid_position_embeddings")
+
+BATCH_SIZE = 16  # pictures that `predict` runs together
+NMS_IOU, PATCH_DETECTIONS = 0.5, 100  # of the second readout
 
 
 def create_yolos(
@@ -65,7 +76,16 @@ def load_yolos(path: str | Path) -> YolosForObjectDetection:
     Raises FileNotFoundError for a missing file, ValueError for a damaged one or another kind or shape of model.
     """
     state, metadata = read_weights(path, "yolos")
-    return fill_model(YolosForObjectDetection(YolosConfig.from_dict(metadata["config"])), state, path).eval()
+    stored = metadata.get("config")
+    try:
+        sizes = {key: described(stored, key, path, high=most) for key, most in _SIZES.items()}
+        sides = dict(zip(("height", "width"), stored["image_size"], strict=True))
+        check = [described(sides, side, path, sizes["patch_size"]) for side in sides]
+        config = YolosConfig(**sizes, **{key: stored[key] for key in _OTHERS} | {"image_size": check})
+        detector = YolosForObjectDetection(config)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise ValueError(f"{path} doesn't describe a detector ({error!r}): restore it, or train it anew") from error
+    return fill_model(detector, state, path).eval()
 
 
 class PrunedYolos(nn.Module):
@@ -81,8 +101,6 @@ class PrunedYolos(nn.Module):
             raise ValueError("this detector adds positions between its layers; only YOLOS-tiny's kind can be wrapped")
         self.detector = detector
         self.compiled = False  # in training, where every picture keeps as many tokens
-        self._positions: dict[tuple[int, int], Tensor] = {}  # resized position tables by image size
-        self._positions_of: tuple | None = None  # the weights they were resized from
 
     def forward(
         self, pixel_values: Tensor, keep: Tensor | None = None, labels: list[dict] | None = None, after_layers: int = 0
@@ -147,7 +165,9 @@ class PrunedYolos(nn.Module):
     def _learned(self, size: tuple[int, int]) -> Tensor:
         """What doesn't depend on the pixels: positions, class and detection tokens, `[1, 1 + N + D, C]`."""
         embeddings, count = self.detector.vit.embeddings, self.detector.config.num_detection_tokens
-        table = self._position_table(size)
+        table = embeddings.position_embeddings
+        if tuple(size) != tuple(self.detector.config.image_size):
+            table = embeddings.interpolation(table, tuple(size))
         first, last = table[:, :1] + embeddings.cls_token, table[:, -count:] + embeddings.detection_tokens
         return torch.cat([first, table[:, 1:-count], last], dim=1)
 
@@ -165,22 +185,6 @@ class PrunedYolos(nn.Module):
         place = torch.arange(len(image), device=image.device) + 1 + image * (1 + count)
         return embeddings.dropout(x.index_add(0, place, embedded.to(x.dtype))), lengths, restore
 
-    def _position_table(self, size: tuple[int, int]) -> Tensor:
-        """The position table `[1, 1 + N + D, C]` resized to a picture of (height, width) pixels.
-
-        Kept per size in evaluation without gradients, until the weights, their device or their data type change.
-        """
-        embeddings, size = self.detector.vit.embeddings, tuple(size)
-        table = embeddings.position_embeddings
-        if self.training or torch.is_grad_enabled() or table.is_inference():
-            return embeddings.interpolation(table, size)
-        source = (id(table), table._version, table.data_ptr(), table.device, table.dtype)
-        if source != self._positions_of:
-            self._positions, self._positions_of = {}, source
-        if size not in self._positions:
-            self._positions[size] = embeddings.interpolation(table, size)
-        return self._positions[size]
-
 
 def detect(output: YolosObjectDetectionOutput, sizes: list[tuple[int, int]]) -> list[dict[str, Tensor]]:
     """Detections of each image, one per detection token: scores `[D]`, labels `[D]`, boxes `[D, 4]`.
@@ -191,36 +195,57 @@ def detect(output: YolosObjectDetectionOutput, sizes: list[tuple[int, int]]) -> 
     return YolosImageProcessor().post_process_object_detection(output, threshold=-1.0, target_sizes=list(sizes))
 
 
+def detect_by_patches(
+    detector: YolosForObjectDetection, output: YolosObjectDetectionOutput, sizes: list[tuple[int, int]]
+) -> list[dict[str, Tensor]]:
+    """Detections by a second readout that costs no parameter: the heads on the computed patch tokens, not the paper's.
+
+    For detectors whose heads were shared with the patches in training (`training.shared_heads`). Of each class's boxes
+    that overlap by more than IoU NMS_IOU the best stays, and of all at most PATCH_DETECTIONS; otherwise as of `detect`.
+    A pruned patch's output is zero and gives no box.
+    """
+    hidden = output.last_hidden_state[:, 1 : -detector.config.num_detection_tokens]
+    scores, labels = detector.class_labels_classifier(hidden).softmax(dim=-1)[..., :-1].max(dim=-1)
+    boxes = box_convert(detector.bbox_predictor(hidden).sigmoid(), "cxcywh", "xyxy")
+    found = []
+    for i, (height, width) in enumerate(sizes):
+        computed = hidden[i].any(dim=-1)
+        one = {"scores": scores[i][computed], "labels": labels[i][computed]}
+        one["boxes"] = boxes[i][computed] * boxes.new_tensor([width, height] * 2)
+        best = batched_nms(one["boxes"], one["scores"], one["labels"], NMS_IOU)[:PATCH_DETECTIONS]
+        found.append({key: value[best] for key, value in one.items()})
+    return found
+
+
 @torch.inference_mode()
 def predict(
     pruned: PrunedYolos,
     images: Sequence[np.ndarray],
-    keep: Sequence[Tensor] | None = None,
-    batch_size: int = 16,
+    keep: Tensor | None = None,
     after_layers: int = 0,
-    shorter_side: int | None = None,
     square_side: int | None = None,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    readout: str = "tokens",
 ) -> list[dict[str, Tensor]]:
     """Detections of decoded pictures (uint8 [H, W, 3], any sizes), as of `detect`, in their own pixels.
 
-    Pictures are warped to the detector's square, or one of `square_side` pixels, or with a `shorter_side` in pixels
-    keep their aspect (`images.keep_aspect_size`); those of one size run together, and nothing is padded. They are
-    normalised as the detector's configuration says; put it into evaluation first. `keep` holds a boolean mask [rows, cols] on the grid of
-    each picture (`[N, rows, cols]` where all are warped), or is None for all patches.
+    Pictures are warped to the detector's square, or one of `square_side` pixels, and normalised as the detector's
+    configuration says; put it into evaluation first. `keep`, boolean [N, rows, cols] on its grid, is None for all
+    patches. Of pictures that were warped before, `sizes` are the original (height, width). `readout` is "tokens", the
+    detection tokens, or "patches" (`detect_by_patches`).
     """
-    config = pruned.detector.config
-    weight = pruned.detector.vit.embeddings.cls_token
+    config, weight = pruned.detector.config, pruned.detector.vit.embeddings.cls_token
     square = (square_side, square_side) if square_side else tuple(config.image_size)
-    together: dict[tuple[int, int], list[int]] = {}
-    for index, image in enumerate(images):
-        size = keep_aspect_size(image.shape[:2], shorter_side) if shorter_side else square
-        together.setdefault(size, []).append(index)
-    found = {}
-    for size, indices in together.items():
-        for start in range(0, len(indices), batch_size):
-            part = indices[start : start + batch_size]
-            pixels = to_batch([images[i] for i in part], size, config.normalise).to(weight)
-            kept = None if keep is None else torch.stack([keep[i] for i in part]).to(weight.device)
-            output = pruned(pixels, kept, after_layers=after_layers)
-            found.update(zip(part, detect(output, [images[i].shape[:2] for i in part]), strict=True))
-    return [found[index] for index in range(len(images))]
+    sizes = sizes or [image.shape[:2] for image in images]
+    found = []
+    for start in range(0, len(images), BATCH_SIZE):
+        part = slice(start, start + BATCH_SIZE)
+        pixels = to_batch(images[part], square, config.normalise).to(weight)
+        kept = None if keep is None else keep[part].to(weight.device)
+        output = pruned(pixels, kept, after_layers=after_layers)
+        found += (
+            detect(output, sizes[part])
+            if readout == "tokens"
+            else detect_by_patches(pruned.detector, output, sizes[part])
+        )
+    return found

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from bavit_utils import config
 from bavit_utils.annotations import VOID
-from bavit_utils.data import records as datasets
 from bavit_utils.data.pictures import DataError
 from bavit_utils.data.records import COCO_CLASSES, class_names, fingerprint, load_records
 
@@ -194,13 +194,13 @@ def test_coco_classes_are_the_official_eighty():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c["annotations"][0].update(category_id=12), "annotation 1 is of the unknown class 12; .*README"),
+        (lambda c: c["annotations"][0].update(category_id=12), "annotation 1 is of the unknown class 12; fetch"),
         (lambda c: c["categories"][0].update(name="unicorn"), "unknown class 'unicorn'; correct it to one of person"),
         (lambda c: c["annotations"][1].update(bbox=[5, 5, 0, 9]), "annotation 2 has no area"),
         (lambda c: c["annotations"][1].update(bbox=[50, 5, 4, 9]), "annotation 2 lies outside its picture"),
         (lambda c: c["annotations"][1].update(bbox=[5, 5, 4]), "is malformed"),
-        (lambda c: c["annotations"][1].update(image_id=8), "is malformed .KeyError.8"),
-        (lambda c: c.pop("categories"), "is malformed .KeyError.'categories'.*as README.md shows"),
+        (lambda c: c["annotations"][1].update(image_id=8), "is malformed .annotation 2: it is of picture 8, which isn't listed"),
+        (lambda c: c.pop("categories"), "is malformed .a category: no 'categories' is given.: fetch or restore"),
     ],
 )
 def test_coco_errors_name_file_and_remedy(coco, change, message):
@@ -212,7 +212,7 @@ def test_coco_errors_name_file_and_remedy(coco, change, message):
 def test_coco_file_that_is_no_json(coco):
     path = coco()
     path.write_text(path.read_text()[:-9])
-    with _raises("{} is malformed .*as README.md shows", str(path)):
+    with _raises("{} is malformed .*fetch or restore it", str(path)):
         load_records("coco", "val")
 
 
@@ -224,12 +224,12 @@ def test_coco_leaves_out_the_two_objects_without_area(coco):
 @pytest.mark.parametrize(
     ("segmentation", "message"),
     [
-        (None, "picture 7: an object has no mask; fetch"),
-        ([[1, 2, 3, 4]], "picture 7: an object has no mask; fetch"),
-        ({"size": [40, 30], "counts": [0, 450, 750]}, "picture 7 is 30x40 pixels where .*7.jpg says 40x30"),
-        ({"size": [30, 40], "counts": [0, 450, 7]}, "picture 7: run lengths don't fill the picture"),
-        ({"counts": [0, 450, 750]}, "picture 7: a mask is malformed"),
-        ({"size": [30, 40], "counts": "P" * 60}, "picture 7: a mask is malformed .*fetch"),
+        (None, "picture 7, object 3 of 3: it has no mask; fetch"),
+        ([[1, 2, 3, 4]], "picture 7, object 3 of 3: it has no mask; fetch"),
+        ({"size": [40, 30], "counts": [0, 450, 750]}, "picture 7, object 3 of 3 is 30x40 pixels where .*7.jpg says 40x30"),
+        ({"size": [30, 40], "counts": [0, 450, 7]}, "picture 7, object 3 of 3: run lengths don't fill the picture"),
+        ({"counts": [0, 450, 750]}, "object 3 of 3: its mask is malformed"),
+        ({"size": [30, 40], "counts": "P" * 60}, "object 3 of 3: its mask is malformed .*fetch"),
     ],
 )
 def test_coco_masks_that_are_missing_or_wrong(coco, segmentation, message):
@@ -257,8 +257,8 @@ def test_sample_splits_and_their_remedies(coco, tmp_path, monkeypatch):
     root = path.parents[1]
     path.rename(path.with_name("instances_val.json"))
     (root / "val2017").rename(root / "val")
-    monkeypatch.setattr(datasets, "SAMPLE_DIR", root)
-    monkeypatch.setattr(datasets, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(config, "SAMPLE_DIR", root)
+    monkeypatch.setattr(config, "CACHE", tmp_path / "cache")
     assert load_records("sample", "val")[0].labels.tolist() == [0, 1, 1]
     with _raises("instances_train.json can't be read .*make it with `bavit sample-world`"):
         load_records("sample", "train")

@@ -242,6 +242,26 @@ def test_intervals_hold_the_number_and_paired_ones_are_narrower():
     assert paired_difference(a, a, 50) == {"delta_AP": 0.0, "delta_low": 0.0, "delta_high": 0.0}
 
 
+def test_the_interval_of_ap_is_not_shifted_as_resamples_are():
+    """Sets of 40 pictures out of 1,000: the basic interval mostly holds the AP of all, percentiles lie above it."""
+    records, predictions = random_set(0, n=1000)
+    truth, holds = average_precision(records, predictions)["AP"], []
+    for start in range(0, 1000, 40):
+        part = DetectionEvaluation(records[start : start + 40], predictions[start : start + 40])
+        found, ap, resampled = bootstrap_ap(part, 100), part.average_precision()["AP"], part.resampled(100, 0)
+        low, high = np.percentile(resampled, [2.5, 97.5])
+        assert (found["AP_low"], found["AP_high"]) == pytest.approx((2 * ap - high, 2 * ap - low))
+        holds.append((found["AP_low"] <= truth <= found["AP_high"], low <= truth <= high))
+    basic, percentile = np.mean(holds, axis=0)
+    assert basic >= 0.8 > percentile
+
+
+def test_the_interval_of_ap_stays_within_nothing_and_everything():
+    for ap, resampled, expected in ((0.1, (0.0, 0.4), (0, 0.2)), (0.9, (0.6, 1.0), (0.8, 1))):
+        made = SimpleNamespace(average_precision=lambda: {"AP": ap}, resampled=lambda *args: np.repeat(resampled, 50))
+        assert tuple(bootstrap_ap(made).values()) == pytest.approx(expected)
+
+
 def test_bad_detections_are_refused():
     records, predictions = random_set(0, n=4)
     with pytest.raises(ValueError, match="4 records and 3 predictions"):

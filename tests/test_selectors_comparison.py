@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bavit_utils import sweep
+from bavit_utils.bavit import foreground_probability
 from bavit_utils.config import get_profile
 from bavit_utils.cost import bavit_multiply_adds, multiply_adds
 from bavit_utils.data.pretrained import profile_detector
@@ -13,9 +14,10 @@ from bavit_utils.data.records import load_records
 from bavit_utils.metrics import DetectionEvaluation, paired_difference
 from bavit_utils.pruning import sparsity
 from bavit_utils.selectors import comparison as module
-from bavit_utils.selectors.comparison import ReferenceCurve, compare
-from bavit_utils.selectors.runs import COMPARED, Chooser, chosen_runs, dense_run, runs
-from bavit_utils.selectors.scores import CHOICES, Inputs
+from bavit_utils.selectors import scores
+from bavit_utils.selectors.comparison import DENSE, ReferenceCurve, compare
+from bavit_utils.selectors.runs import CHOICES, COMPARED, chosen_runs
+from bavit_utils.selectors.scores import Inputs
 from bavit_utils.yolos import PrunedYolos, predict
 
 SAMPLE, COCO = get_profile("sample"), get_profile("coco")
@@ -35,18 +37,17 @@ def budgets(inputs):
 
 @pytest.mark.parametrize("name", COMPARED)
 def test_every_selector_meets_its_budgets(inputs, budgets, name):
-    seen = list(runs(name, inputs, budgets))
-    assert seen and len({(run.file, run.seed, run.selector) for run in seen}) == len(seen)
+    seen = list(COMPARED[name](inputs, budgets))
+    assert seen and len({(run.selector, run.budget, run.seed) for run in seen}) == len(seen)
     for run in seen:
         if name in CHOICES:
             assert run.sparsity_reached == pytest.approx(run.budget, abs=0.03 if "fill" in name else 0.01)
         elif run.budget is not None:
             assert run.cost(SAMPLE) == pytest.approx(budgets[run.budget], rel=0.02)
         else:
-            assert run.cost(SAMPLE) < dense_run(inputs).cost(SAMPLE)
+            assert run.cost(SAMPLE) < DENSE.cost(SAMPLE)
         run.work(inputs)()
-    per_picture = name in CHOICES and CHOICES[name].per_picture
-    if per_picture:
+    if name in CHOICES and CHOICES[name].per_picture:
         shares = sparsity(seen[0].keep)
         assert shares.max() - shares.min() < 0.05
     assert {run.seed for run in seen} == ({0, 1, 2, 3, 4} if name == "random" else {0})
@@ -62,10 +63,11 @@ def test_costs_are_those_of_table_2_here_and_at_the_papers_sizes(inputs):
     assert free.cost(SAMPLE) == pytest.approx(multiply_adds(kept, SAMPLE) - bavit_multiply_adds(2, 144))
     late = next(chosen_runs("layer-2", inputs, (0.35,)))
     kept = late.keep.flatten(1).sum(1).numpy()
-    assert late.options == {"after_layers": 2} and late.sparsity_reached == run.sparsity_reached
+    there = 2 * COCO.detector_depth // SAMPLE.detector_depth
+    assert late.after_layers(SAMPLE) == 2 and late.sparsity_reached == run.sparsity_reached
     assert late.cost(SAMPLE) == pytest.approx(multiply_adds(kept, SAMPLE, after_layers=2))
-    assert late.cost(COCO) == pytest.approx(multiply_adds(4 * kept, COCO, after_layers=4))
-    smaller = next(runs("resolution", inputs, {}))
+    assert late.cost(COCO) == pytest.approx(multiply_adds(4 * kept, COCO, after_layers=there))
+    smaller = next(COMPARED["resolution"](inputs, {}))
     assert smaller.selector == "resolution-224" and smaller.cost(COCO) == multiply_adds(784, COCO, None, patches=784)
 
 
@@ -74,12 +76,9 @@ def test_rows_pair_with_bavit_at_equal_sparsity_and_at_equal_cost(inputs, tmp_pa
     rows = compare(inputs, names, tmp_path, sparsities=(0.46, 0.2), repeats=1, between=())
     found = {(row["selector"], row["budget"]): row for row in rows}
     assert len(found) == len(rows) == 1 + 2 + 2 + 2 + 3
-    chooser = Chooser.of("centre", inputs)
-    keep = chooser.keep(chooser.threshold(0.46))
-    bavit = Chooser.of("bavit-small", inputs)
+    pair = (next(chosen_runs(name, inputs, (0.46,))) for name in ("centre", "bavit-small"))
     evaluations = [
-        DetectionEvaluation(inputs.records, predict(inputs.detector, inputs.images, masks))
-        for masks in (keep, bavit.keep(bavit.threshold(0.46)))
+        DetectionEvaluation(inputs.records, predict(inputs.detector, inputs.images, run.keep)) for run in pair
     ]
     row, expected = found["centre", 0.46], paired_difference(*evaluations)
     assert (row["delta_to_bavit"], row["delta_low"]) == (expected["delta_AP"], expected["delta_low"])
@@ -102,25 +101,33 @@ def test_rows_pair_with_bavit_at_equal_sparsity_and_at_equal_cost(inputs, tmp_pa
     assert [row | times for row in again] == [row | times for row in rows]
 
 
-def test_time_at_the_papers_sizes_is_of_their_networks(inputs):
+def test_time_at_the_papers_sizes_is_of_their_networks(inputs, monkeypatch):
     """BAViT at 384 px and the detector at 512 px, with the same share of tokens and after the same share of layers."""
-    seen = []
+    seen, looked = [], []
 
     class Watched(PrunedYolos):
         def forward(self, pixel_values, keep=None, labels=None, after_layers=0):
             seen.append((pixel_values.shape[-1], keep, after_layers))
             return super().forward(pixel_values, keep, labels, after_layers)
 
+    def watched(bavit, pixels):
+        looked.append(pixels.shape[-1])
+        return foreground_probability(bavit, pixels)
+
+    monkeypatch.setattr(scores, "foreground_probability", watched)
     there = module._paper_inputs()
     there = replace(there, detector=Watched(there.detector.detector).eval())
     run = next(chosen_runs("bavit-small", inputs, (0.35,)))
-    run.work(there)()
+    looked.clear()
+    run.work(inputs, there)()
     (side, keep, after), mean = seen.pop(), run.keep.double().mean().item()
-    assert (side, after) == (512, 0) and keep.shape == (1, 32, 32)
+    assert looked == [384] and (side, after) == (512, 0) and keep.shape == (1, 32, 32)
     assert keep.double().mean().item() == pytest.approx(mean, abs=0.06)
-    next(chosen_runs("layer-2", inputs, (0.35,))).work(there)()
-    assert seen.pop()[::2] == (512, 4)
-    next(runs("resolution", inputs, {})).work(there)()
+    run.work(inputs)()
+    assert looked == [384, 192]  # every timed pass pays for BAViT's own
+    next(chosen_runs("layer-2", inputs, (0.35,))).work(inputs, there)()
+    assert seen.pop()[::2] == (512, 2 * COCO.detector_depth // SAMPLE.detector_depth)
+    next(COMPARED["resolution"](inputs, {})).work(inputs, there)()
     assert seen.pop()[0] == 448
 
 
@@ -167,4 +174,4 @@ def test_other_weights_never_meet_kept_detections(inputs, tmp_path, monkeypatch)
     new = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.safetensors")} - {
         path.relative_to(tmp_path).as_posix() for path in before
     }
-    assert new == {"bavit-small-another/sparsity-0.35-seed-0.safetensors"}
+    assert new == {"bavit-small-another/budget-0.35-seed-0.safetensors"}

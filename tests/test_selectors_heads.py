@@ -14,8 +14,8 @@ from bavit_utils.selectors.heads import (
     head_scores,
     load_selector,
     patch_grid,
-    save_selector,
 )
+from bavit_utils.weights import save_weights
 from bavit_utils.yolos import PrunedYolos
 
 
@@ -64,7 +64,7 @@ def test_sparse_target_is_the_best_half_of_each_picture():
 @pytest.mark.parametrize("name", SELECTORS)
 def test_a_head_learns_and_gives_scores_of_each_patch(detector, pictures, name):  # noqa: F811
     torch.manual_seed(0)
-    pruned, selector = PrunedYolos(detector).eval(), SELECTORS[name](detector.config.hidden_size)
+    pruned, selector = PrunedYolos(detector).eval(), SELECTORS[name]()
     grid = patch_grid(pruned, pictures).detach()
     boxes = [torch.tensor([[0.3, 0.5, 0.4, 0.6]])] * len(pictures)
     target = attention_map(pruned, pictures) if name == "sparse-detr" else boxes
@@ -94,7 +94,8 @@ def test_scores_are_modulated_from_the_top_down():
 
 def test_files_know_their_detector(tmp_path):
     selector = SparseDetrSelector()
-    path = save_selector(selector, "sparse-detr", tmp_path / "head.safetensors", {"detector": "abc"})
+    metadata = {"model": "sparse-detr", "detector": "abc"}
+    path = save_weights(tmp_path / "head.safetensors", selector.state_dict(), metadata)
     loaded = load_selector("sparse-detr", path, "abc")
     x = torch.randn(1, 4, 4, 192)
     torch.testing.assert_close(loaded(x)[0], selector(x)[0], rtol=1e-2, atol=1e-2)
@@ -105,7 +106,6 @@ def test_files_know_their_detector(tmp_path):
 
 
 def test_the_cost_counts_every_linear_layer():
+    network = 192 * 192 + 192 * 96 + 96 * 48 + 48  # the picture's shared half is no work of its own
     for name, tokens in (("sparse-detr", 256), ("focus-detr", 256 + 64 + 16)):
-        linear = [module for module in SELECTORS[name]().modules() if isinstance(module, torch.nn.Linear)]
-        network = sum(module.in_features * module.out_features for module in linear)
-        assert head_multiply_adds(name, 256, 768) == 256 * 768 * 192 + tokens * network
+        assert head_multiply_adds(name, 256) == 256 * 768 * 192 + tokens * network

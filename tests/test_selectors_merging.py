@@ -8,7 +8,7 @@ from test_yolos import detector, distance, pictures  # noqa: F401
 
 from bavit_utils.config import get_profile
 from bavit_utils.cost import block_multiply_adds, multiply_adds
-from bavit_utils.selectors.merging import MergedYolos, match, merge_schedule, merged_multiply_adds, total_for
+from bavit_utils.selectors.merging import MergedYolos, match, merge_schedule, merged_multiply_adds, share_for
 from bavit_utils.yolos import PrunedYolos
 
 SAMPLE = get_profile("sample")
@@ -26,13 +26,11 @@ def test_the_closest_pairs_are_matched():
 
 @torch.no_grad()
 def test_merging_nothing_is_the_dense_detector_and_merging_tells(detector, pictures):  # noqa: F811
-    pruned, depth = PrunedYolos(detector).eval(), detector.config.num_hidden_layers
+    pruned = PrunedYolos(detector).eval()
     dense = pruned(pictures)
-    assert distance(MergedYolos(pruned, [0] * depth).eval()(pictures), dense) < 1e-5
-    merged = MergedYolos(pruned, [2] * depth).eval()(pictures)
+    assert distance(MergedYolos(pruned, 0).eval()(pictures), dense) < 1e-5
+    merged = MergedYolos(pruned, 0.5).eval()(pictures)
     assert merged.logits.shape == dense.logits.shape and distance(merged, dense) > 1e-3
-    with pytest.raises(ValueError, match="a count for each"):
-        MergedYolos(pruned, [1])
 
 
 @torch.no_grad()
@@ -45,10 +43,7 @@ def test_equal_patches_merge_without_a_trace(detector):  # noqa: F811
         positions.data[:, 1:-count] = positions.data[:, 1:2]
         picture = torch.rand(1, 3, 1, 1).expand(1, 3, *detector.config.image_size).clone()
         pruned = PrunedYolos(detector).eval()
-        dense = pruned(picture)
-        depth = detector.config.num_hidden_layers
-        merged = MergedYolos(pruned, [4] * depth).eval()
-        assert distance(merged(picture), dense) < 1e-5
+        assert distance(MergedYolos(pruned, 0.7).eval()(picture), pruned(picture)) < 1e-5
     finally:
         positions.data.copy_(kept)
 
@@ -62,23 +57,24 @@ def test_only_patches_are_merged_layer_by_layer(detector, pictures):  # noqa: F8
     ]
     depth, count = detector.config.num_hidden_layers, detector.config.num_detection_tokens
     patches = (pictures.shape[-2] // 16) * (pictures.shape[-1] // 16)
-    MergedYolos(PrunedYolos(detector).eval(), [3] * depth).eval()(pictures)
+    MergedYolos(PrunedYolos(detector).eval(), 3 * depth / patches).eval()(pictures)
     for hook in hooks:
         hook.remove()
     assert seen == [1 + patches + count - 3 * (layer + 1) for layer in range(depth)]  # before each MLP already
 
 
 def test_schedules_and_their_cost():
-    assert merge_schedule(20, 6, 256) == [4, 4, 3, 3, 3, 3] and sum(merge_schedule(20, 6, 256)) == 20
-    assert merge_schedule(900, 3, 16) == [8, 4, 2]  # never more than half
+    assert merge_schedule(20 / 256, 6, 256) == [4, 4, 3, 3, 3, 3]
+    assert merge_schedule(3, 3, 16) == [8, 4, 2]  # never more than half
     dense = multiply_adds(256, SAMPLE, None)
-    assert merged_multiply_adds([0] * 6, SAMPLE) == dense
-    # By hand: 56 patches go in the first of two blocks, between its attention and its MLP.
-    two = replace(SAMPLE, detector_depth=2)
-    d, tokens = 192, 256 + 26
-    first = 4 * tokens * d**2 + 2 * tokens**2 * d + 8 * (tokens - 56) * d**2 + 128**2 * 64
-    by_hand = multiply_adds(256, two, None) - 2 * block_multiply_adds(tokens) + first + block_multiply_adds(tokens - 56)
-    assert merged_multiply_adds([56, 0], two) == pytest.approx(by_hand)
-    for share in (0.95, 0.8, 0.6, 0.5):
-        counts = merge_schedule(total_for(share * dense, SAMPLE), 6, 256)
-        assert merged_multiply_adds(counts, SAMPLE) == pytest.approx(share * dense, rel=0.01)
+    assert merged_multiply_adds(0, SAMPLE) == dense
+    # By hand: 56 patches go in the first of two blocks, 56 in the second, between its attention and its MLP.
+    two, d, prefix = replace(SAMPLE, detector_depth=2), 192, 1 + SAMPLE.num_detection_tokens
+    by_hand = multiply_adds(256, two, None) - 2 * block_multiply_adds(256 + prefix)
+    for tokens in (256, 200):
+        by_hand += 4 * (tokens + prefix) * d**2 + 2 * (tokens + prefix) ** 2 * d
+        by_hand += 8 * (tokens + prefix - 56) * d**2 + (tokens / 2) ** 2 * 64
+    assert merged_multiply_adds(112 / 256, two) == pytest.approx(by_hand)
+    for wanted in (0.95, 0.8, 0.6, 0.5):
+        share = share_for(wanted * dense, SAMPLE)
+        assert merged_multiply_adds(share, SAMPLE) == pytest.approx(wanted * dense, rel=0.01)

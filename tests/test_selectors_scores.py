@@ -8,13 +8,23 @@ import torch
 from bavit_utils.annotations import labels_for
 from bavit_utils.bavit import foreground_maps, load_bavit
 from bavit_utils.config import get_profile
+from bavit_utils.cost import bavit_multiply_adds
 from bavit_utils.data.pretrained import profile_detector
 from bavit_utils.data.records import load_records
 from bavit_utils.pruning import detector_keep, threshold_for_sparsity
-from bavit_utils.selectors.scores import FREE_SCORERS, PIXEL_SCORERS, Inputs, local_contrast, ranks, scores
+from bavit_utils.selectors.scores import (
+    SCORERS,
+    Inputs,
+    PixelScorer,
+    local_contrast,
+    ranks,
+    scores,
+    scoring_multiply_adds,
+)
 from bavit_utils.yolos import PrunedYolos
 
 SAMPLE = get_profile("sample")
+LOOKING = ("bavit-small", "bavit-large", "sparse-detr", "focus-detr", "sparse-detr-map", "contrast")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +34,7 @@ def inputs():
     return Inputs(SAMPLE, records, [record.image() for record in records], PrunedYolos(detector).eval(), path)
 
 
-@pytest.mark.parametrize("name", (*PIXEL_SCORERS, *FREE_SCORERS))
+@pytest.mark.parametrize("name", SCORERS)
 def test_every_scorer_scores_every_patch_and_can_be_repeated(inputs, name):
     found = scores(name, inputs)
     on_bavits = "bavit-small", "bavit-large", "random", "oracle-mask", "oracle-box"
@@ -36,9 +46,10 @@ def test_every_scorer_scores_every_patch_and_can_be_repeated(inputs, name):
     assert torch.equal(found, scores(name, replace(inputs, seed=1))) != drawn
 
 
-@pytest.mark.parametrize("name", PIXEL_SCORERS)
+@pytest.mark.parametrize("name", LOOKING)
 def test_those_that_look_see_each_picture_alone(inputs, name):
     """A picture's scores don't depend on the batch it is in, and do depend on its pixels."""
+    assert isinstance(SCORERS[name](inputs), PixelScorer)
     found = scores(name, inputs)
     two = replace(inputs, records=inputs.records[2:4], images=inputs.images[2:4])
     torch.testing.assert_close(scores(name, two), found[2:4], rtol=1e-4, atol=1e-4)
@@ -84,13 +95,20 @@ def test_near_background_outlives_far_background(inputs):
 
 
 def test_the_centre_is_kept_and_contrast_is_a_deviation(inputs):
-    centre = FREE_SCORERS["centre"](inputs)
+    centre = scores("centre", inputs)
     assert centre[0, 7:9, 7:9].min() == centre.max() and centre[0, 0, 0] == centre.min() == 0
     assert torch.equal(centre[0], centre[0].flip(0)) and torch.equal(centre[0], centre[0].T)
     pixels = torch.zeros(1, 3, 32, 32)
     pixels[0, :, 0, :16] = 1.0  # one row of the first patch
     deviation = (torch.tensor([1.0] * 16 + [0.0] * 240)).std()
     torch.testing.assert_close(local_contrast(pixels), torch.tensor([[[deviation, 0], [0, 0]]]))
+
+
+def test_whoever_looks_pays_and_what_cannot_be_had_is_for_nothing():
+    free = {"sparse-detr-map", *SCORERS} - set(LOOKING) | {"sparse-detr-map"}
+    assert {name for name in SCORERS if not scoring_multiply_adds(name, SAMPLE)} == free
+    assert scoring_multiply_adds("bavit-small", SAMPLE) == bavit_multiply_adds(2, 144)
+    assert scoring_multiply_adds("contrast", SAMPLE) == 5 * 256**2  # two sums, a difference, a square, a mean
 
 
 def test_ranks_keep_equally_many_of_each_picture():

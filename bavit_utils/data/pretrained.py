@@ -15,6 +15,9 @@ from ..yolos import load_yolos
 from .download import DownloadError, fetch
 from .records import class_names
 
+# Tensors by which ImageNet's ViT-tiny is known.
+_VIT_SHAPES = {"cls_token": (1, 1, 192), "pos_embed": (1, 197, 192), "patch_embed.proj.weight": (192, 3, 16, 16)}
+_VIT_SHAPES |= {"blocks.11.mlp.fc2.weight": (192, 768), "norm.weight": (192,)}
 # timm's name of each part of a block, and transformers'.
 _BLOCK_PARTS = {
     "norm1": "layernorm_before",
@@ -28,7 +31,8 @@ _BLOCK_PARTS = {
 def imagenet_blocks() -> dict[str, Tensor] | None:
     """ImageNet ViT-tiny's state dict under timm's tensor names, in float32; None, with a warning, where there is none.
 
-    Read from `weights/` in the data folder; where it isn't there, fetched into it.
+    Read from `weights/` in the data folder; where it isn't there, fetched into it. ValueError for a damaged file, or one
+    of another network.
     """
     folder = data_dir() / "weights"
     path = next(iter(sorted(folder.glob("vit_tiny_patch16_224*.safetensors"))), None)
@@ -40,9 +44,13 @@ def imagenet_blocks() -> dict[str, Tensor] | None:
         )
         return None
     try:
-        return {name: tensor.float() for name, tensor in load_file(path).items()}
+        weights = {name: tensor.float() for name, tensor in load_file(path).items()}
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}): delete it and fetch it again") from error
+    fits = all(name in weights and weights[name].shape == shape for name, shape in _VIT_SHAPES.items())
+    if not fits or not all(tensor.isfinite().all() for tensor in weights.values()):
+        raise ValueError(f"{path} doesn't hold ImageNet's ViT-tiny of 224 pixels: move it away and fetch it again")
+    return weights
 
 
 def start_from_imagenet(
@@ -80,33 +88,31 @@ def start_from_imagenet(
     return detector
 
 
-def profile_detector(
-    profile: Profile, name: str = "yolos", keep_aspect: bool = False
-) -> tuple[YolosForObjectDetection, Path]:
+def profile_detector(profile: Profile, name: str = "yolos") -> tuple[YolosForObjectDetection, Path]:
     """A profile's detector, in evaluation mode, and the file that holds its weights (section 3.5).
 
     That is the stored checkpoint `name` ("yolos", "yolos-f" or "yolos-control"). On COCO, "yolos" is the published one
-    where none of ours is stored, fetched if need be; with `keep_aspect` it comes with its whole position table. Raises
-    FileNotFoundError for a missing checkpoint and DownloadError without the net.
+    where none of ours is stored, fetched if need be. Raises FileNotFoundError for a missing checkpoint and
+    DownloadError without the net.
     """
     stored = profile.checkpoint(name)
     if stored.exists() or (profile.detector_data, name) != ("coco", "yolos"):
         return load_yolos(stored), stored
     folder = fetch("yolos-tiny")
-    return load_hub_yolos(None if keep_aspect else profile.detector_img_size, folder), folder / "model.safetensors"
+    return load_hub_yolos(profile.detector_img_size, folder), folder / "model.safetensors"
 
 
-def load_hub_yolos(img_size: int | None, name: str | Path = "hustvl/yolos-tiny") -> YolosForObjectDetection:
+def load_hub_yolos(img_size: int, name: str | Path = "hustvl/yolos-tiny") -> YolosForObjectDetection:
     """The published COCO detector (section 3.5), from the hub, its cache, or a folder of the same form, as safetensors.
 
     Its position table, for 800 x 1333 pixels, is resized once to square pictures of `img_size` pixels, as it would be
-    in every forward; None leaves it, for pictures that keep their aspect. Its head has a row for each of COCO's ids up
+    in every forward. Its head has a row for each of COCO's ids up
     to 90, used or not; it is cut to the 80 classes of `records`, so that labels count as everywhere else here. Wants
     ImageNet's mean and std: `config.normalise` is "imagenet". Raises OSError when it is neither online nor cached,
     ValueError when it doesn't know COCO's classes.
     """
     classes = class_names("coco")
-    detector = YolosForObjectDetection.from_pretrained(name, use_safetensors=True)
+    detector = YolosForObjectDetection.from_pretrained(name, use_safetensors=True, attn_implementation="sdpa")
     known = {label: index for index, label in detector.config.id2label.items()}
     if unknown := set(classes) - set(known):
         raise ValueError(f"{name} doesn't know the classes {sorted(unknown)}: give names of its config.id2label")
@@ -115,12 +121,11 @@ def load_hub_yolos(img_size: int | None, name: str | Path = "hustvl/yolos-tiny")
     new = nn.Linear(old.in_features, len(rows)).to(old.weight)
     new.load_state_dict({"weight": old.weight.data[rows], "bias": old.bias.data[rows]})
     detector.class_labels_classifier.layers[-1] = new
-    if img_size:
-        embeddings = detector.vit.embeddings
-        with torch.no_grad():
-            positions = embeddings.interpolation(embeddings.position_embeddings, (img_size, img_size))
-        embeddings.position_embeddings = nn.Parameter(positions)
-        detector.config.image_size = [img_size, img_size]
+    embeddings = detector.vit.embeddings
+    with torch.no_grad():
+        positions = embeddings.interpolation(embeddings.position_embeddings, (img_size, img_size))
+    embeddings.position_embeddings = nn.Parameter(positions)
+    detector.config.image_size = [img_size, img_size]
     detector.config.id2label = dict(enumerate(classes))
     detector.config.label2id = {label: index for index, label in enumerate(classes)}
     detector.config.normalise = "imagenet"

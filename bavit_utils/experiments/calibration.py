@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..annotations import IGNORE_INDEX
+from ..checks import check_number
 from ..metrics import flat_tokens, number, resampling_weights
 from ..paper import PAPER
 from ..pruning import keep_mask
@@ -118,6 +119,7 @@ def choose_threshold(maps, labels, most_lost: float = 0.02) -> float:
 
     Rounded up to four decimals, so that what is written down is what was measured.
     """
+    check_number("the share to lose at most", most_lost, 0, 1)
     prob, _, is_fg = checked_tokens(maps, labels)
     return float(_chosen_thresholds(prob, is_fg, np.ones((1, len(prob))), most_lost)[0])
 

@@ -15,8 +15,8 @@ from ..picture_plots import figure4
 from ..results import load_rows
 from ..selector_plots import comparison_figure, context_figure, selector_title, typical_pictures
 from ..selector_tables import comparison_table, context_table, verdicts
-from ..selectors.runs import kept_shares
-from ..selectors.scores import Inputs, trained_files
+from ..pruning import detector_keep
+from ..selectors.scores import Inputs, ranks, scores, trained_files
 from ..yolos import PrunedYolos
 from .entry import Entry, split_records
 
@@ -36,7 +36,7 @@ def _figure1(profile: Profile) -> Figure | None:
     detector, path = profile_detector(profile)
     inputs = Inputs(profile, [], images, PrunedYolos(detector).eval(), path)
     titles = {name: selector_title(name).removesuffix("'s scoring") for name in SHOWN}
-    keeps = {titles[name]: kept_shares(name, inputs, KEPT_AT).numpy() for name in SHOWN}
+    keeps = {titles[name]: detector_keep(ranks(scores(name, inputs)), 1 - KEPT_AT, profile.detector_grid).numpy() for name in SHOWN}
     fig = figure4(images, keeps, width=5.0)
     for text in fig.findobj(Text):  # not by an rc_context, after which a notebook would show no more figures
         text.set_fontsize(7)

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
+from ..config import PATCH_SIZE
 from ..cost import EMBED_DIM
 from ..packed import run_block
-from ..weights import fill_model, read_weights, save_weights
+from ..weights import fill_model, read_weights
 from ..yolos import PrunedYolos
 
 KEEP_RATIO = 0.5  # Sparse DETR's rho, of which it trains a network each; ours scores for all sparsities
@@ -30,12 +31,12 @@ class ScoringNetwork(nn.Module):
     A linear layer, half of whose features are then averaged over the picture, and three more on both halves.
     """
 
-    def __init__(self, embed_dim: int = EMBED_DIM):
+    def __init__(self):
         super().__init__()
-        half, quarter = embed_dim // 2, embed_dim // 4
-        self.features = nn.Sequential(nn.LayerNorm(embed_dim), nn.Linear(embed_dim, embed_dim), nn.GELU())
+        full, half, quarter = EMBED_DIM, EMBED_DIM // 2, EMBED_DIM // 4
+        self.features = nn.Sequential(nn.LayerNorm(full), nn.Linear(full, full), nn.GELU())
         self.score = nn.Sequential(
-            nn.Linear(embed_dim, half), nn.GELU(), nn.Linear(half, quarter), nn.GELU(), nn.Linear(quarter, 1)
+            nn.Linear(full, half), nn.GELU(), nn.Linear(half, quarter), nn.GELU(), nn.Linear(quarter, 1)
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -52,9 +53,9 @@ class SparseDetrSelector(nn.Module):
     tokens are cut before the first layer, not between CNN and encoder.
     """
 
-    def __init__(self, embed_dim: int = EMBED_DIM):
+    def __init__(self):
         super().__init__()
-        self.network = ScoringNetwork(embed_dim)
+        self.network = ScoringNetwork()
 
     def forward(self, grid: Tensor) -> list[Tensor]:
         """Logits `[B, rows, cols]` of patch embeddings `[B, rows, cols, C]`, as the one level of a list."""
@@ -77,9 +78,9 @@ class FocusDetrSelector(nn.Module):
     encoder's layers on, is left out: nothing has run yet.
     """
 
-    def __init__(self, embed_dim: int = EMBED_DIM):
+    def __init__(self):
         super().__init__()
-        self.network = ScoringNetwork(embed_dim)
+        self.network = ScoringNetwork()
         self.alpha = nn.Parameter(torch.full((len(RANGES) - 1,), 0.1))
 
     def forward(self, grid: Tensor) -> list[Tensor]:
@@ -137,11 +138,11 @@ def patch_grid(detector: PrunedYolos, pixels: Tensor) -> Tensor:
     return detector.embed(pixels)[:, 1:-count].unflatten(1, [side // size for side in pixels.shape[-2:]])
 
 
-def head_multiply_adds(name: str, patches: int, patch_values: int, embed_dim: int = EMBED_DIM) -> float:
+def head_multiply_adds(name: str, patches: int) -> float:
     """Multiply-adds of a picture's scores: all patches embedded, and the network on the tokens of each scale."""
     tokens = patches * (sum(0.25**level for level in range(len(RANGES))) if name == "focus-detr" else 1)
-    network = embed_dim**2 + embed_dim**2 // 2 + embed_dim**2 // 8 + embed_dim // 4
-    return patches * patch_values * embed_dim + tokens * network
+    network = sum(weight.numel() for weight in ScoringNetwork().parameters() if weight.ndim == 2)
+    return patches * 3 * PATCH_SIZE**2 * EMBED_DIM + tokens * network
 
 
 @torch.no_grad()
@@ -166,13 +167,8 @@ def _watched(seen: list[Tensor], count: int, query: Tensor, key: Tensor, value: 
     return F.scaled_dot_product_attention(query, key, value, scale=scale).transpose(1, 2)
 
 
-def save_selector(selector: nn.Module, name: str, path: str | Path, metadata: dict | None = None) -> Path:
-    """Saves a selector as one safetensors file, in half precision; `metadata` (JSON values) goes along."""
-    return save_weights(path, selector.state_dict(), {**(metadata or {}), "model": name})
-
-
 def load_selector(name: str, path: str | Path, detector_hash: str) -> nn.Module:
-    """Loads what `save_selector` wrote, in float32 and in evaluation mode.
+    """Loads a selector saved by `save_weights` with metadata `model` and `detector`, in evaluation mode.
 
     Raises FileNotFoundError for a missing file, ValueError for a damaged one, another kind or shape of model, and one
     that was trained on the patch embeddings of another detector than `detector_hash` names.

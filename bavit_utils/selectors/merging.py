@@ -12,36 +12,28 @@ from torch import Tensor, nn
 from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
 from ..config import Profile
-from ..cost import EMBED_DIM, MLP_RATIO, multiply_adds
+from ..cost import EMBED_DIM, MLP_RATIO, block_multiply_adds, multiply_adds
 from ..packed import run_block
 from ..yolos import PrunedYolos
 
 
 class MergedYolos(nn.Module):
-    """A detector whose blocks merge `counts` patches each: ToMe's bipartite matching, section 3 of its paper.
+    """A detector that merges a `share` of the patches over all its blocks: ToMe's bipartite matching (its section 3).
 
     What had to change for YOLOS: besides the class token the detection tokens are never merged, and as only these are
     read at the end, nothing is unmerged. It takes pictures as `PrunedYolos` does, so `yolos.predict` runs it.
     """
 
-    def __init__(self, pruned: PrunedYolos, counts: Sequence[int]):
+    def __init__(self, pruned: PrunedYolos, share: float):
         super().__init__()
-        if len(counts) != pruned.detector.config.num_hidden_layers:
-            raise ValueError(
-                f"a count for each of {pruned.detector.config.num_hidden_layers} blocks, not {len(counts)}"
-            )
-        self.pruned, self.counts = pruned, list(counts)
-
-    @property
-    def detector(self) -> nn.Module:
-        """The wrapped detector."""
-        return self.pruned.detector
+        self.pruned, self.share, self.detector = pruned, share, pruned.detector
 
     def forward(self, pixel_values: Tensor, keep: None = None, after_layers: int = 0) -> YolosObjectDetectionOutput:
         """Detects on `pixel_values [B, 3, height, width]`: logits `[B, D, classes + 1]` and pred_boxes `[B, D, 4]`."""
         x, last = self.pruned.embed(pixel_values), self.detector.config.num_detection_tokens
-        sizes = x.new_ones(*x.shape[:2], 1)
-        for layer, count in zip(self.detector.vit.encoder.layer, self.counts, strict=True):
+        sizes, layers = x.new_ones(*x.shape[:2], 1), self.detector.vit.encoder.layer
+        counts = merge_schedule(self.share, len(layers), x.shape[1] - 1 - last)
+        for layer, count in zip(layers, counts, strict=True):
             block = _Merger(sizes, count, last)
             x = run_block(layer, x, block.attend, block.merge)
             sizes = block.sizes
@@ -97,38 +89,29 @@ def match(metric: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     return source, partner.take_along_dim(source, dim=1), order[:, count:]
 
 
-def merge_schedule(total: int, depth: int, patches: int) -> list[int]:
-    """ToMe's constant schedule: `total` merged patches spread evenly over the blocks, at most half in each."""
-    counts = []
+def merge_schedule(share: float, depth: int, patches: int) -> list[int]:
+    """ToMe's constant schedule: a `share` of the patches is merged, evenly over the blocks, at most half in each."""
+    counts, total = [], round(share * patches)
     for layer in range(depth):
         counts.append(min(total // depth + (layer < total % depth), patches // 2))
         patches -= counts[-1]
     return counts
 
 
-def merged_multiply_adds(counts: Sequence[int], profile: Profile, heads: int = 3) -> float:
-    """Multiply-adds of a picture whose blocks merge `counts` patches each, their matching included."""
-    d, patches = EMBED_DIM, int(np.prod(profile.detector_grid))
-    before = patches - np.cumsum([0, *counts[:-1]])
-    tokens = before + 1 + profile.num_detection_tokens
-    saved_in_mlp = 2 * MLP_RATIO * d**2 * np.asarray(counts)
-    saved_in_attention = 4 * d**2 * (patches - before) + 2 * d * (tokens[0] ** 2 - tokens**2)
-    mlp_of_fewer = 2 * MLP_RATIO * d**2 * (patches - before)
-    matching = np.where(np.asarray(counts) > 0, (before / 2) ** 2 * d / heads, 0)
-    return float(
-        multiply_adds(patches, profile, None) - (saved_in_attention + mlp_of_fewer + saved_in_mlp - matching).sum()
-    )
+def merged_multiply_adds(share: float, profile: Profile, heads: int = 3) -> float:
+    """Multiply-adds of a picture of which a `share` of the patches is merged, their matching included."""
+    d, patches, depth = EMBED_DIM, int(np.prod(profile.detector_grid)), profile.detector_depth
+    counts, prefix = np.array(merge_schedule(share, depth, patches)), 1 + profile.num_detection_tokens
+    before = patches - np.cumsum(counts) + counts
+    saved_in_mlp = 2 * MLP_RATIO * d**2 * counts  # whose tokens are merged already
+    matching = np.where(counts > 0, (before / 2) ** 2 * d / heads, 0)
+    around_blocks = multiply_adds(patches, profile, None) - depth * block_multiply_adds(patches + prefix)
+    return float(around_blocks + (block_multiply_adds(before + prefix) - saved_in_mlp + matching).sum())
 
 
-def total_for(multiply_adds_wanted: float, profile: Profile) -> int:
-    """The `total` of `merge_schedule` whose multiply-adds come nearest to these, by bisection."""
-    patches, depth = int(np.prod(profile.detector_grid)), profile.detector_depth
-
-    def cost(total: int) -> float:
-        return merged_multiply_adds(merge_schedule(total, depth, patches), profile)
-
-    low, high = 0, depth * (patches // 2)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if cost(middle) > multiply_adds_wanted else (low, middle)
-    return min(max(low - 1, 0), low, key=lambda total: abs(cost(total) - multiply_adds_wanted))
+def share_for(multiply_adds_wanted: float, profile: Profile) -> float:
+    """The share of patches to merge whose multiply-adds come nearest to these; above 1 the first blocks merge more."""
+    patches = int(np.prod(profile.detector_grid))
+    shares = np.arange(profile.detector_depth * patches // 2) / patches
+    costs = np.array([merged_multiply_adds(share, profile) for share in shares])
+    return float(shares[np.abs(costs - multiply_adds_wanted).argmin()])

@@ -8,20 +8,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..annotations import labels_for
+from ..annotations import stacked_labels
 from ..bavit import create_bavit, foreground_probability, load_bavit
 from ..config import DEPTHS, PATCH_SIZE, Profile
 from ..cost import bavit_multiply_adds
 from ..data.records import Record
 from ..images import in_batches
-from ..paper import PAPER
 from ..results import short_hash
 from ..yolos import PrunedYolos
 from .heads import SELECTORS, attention_map, head_multiply_adds, head_scores, load_selector
-
-_PATCH_VALUES = 3 * PATCH_SIZE**2
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Inputs:
     profile: Profile
     records: Sequence[Record]
     images: Sequence[np.ndarray]
-    detector: PrunedYolos | None = None
+    detector: PrunedYolos
     checkpoint: Path | None = None
     seed: int = 0
 
@@ -46,7 +43,6 @@ class PixelScorer:
     score: Callable[[Tensor], Tensor]
     img_size: int
     normalise: str
-    multiply_adds: Callable[[Profile], float]  # for one picture at a profile's sizes
 
     def maps(self, images: Sequence[np.ndarray]) -> Tensor:
         """Scores of decoded pictures, uint8 [H, W, 3] of any sizes: float32 [N, rows, cols]."""
@@ -56,17 +52,11 @@ class PixelScorer:
 def bavit_scorer(name: str, inputs: Inputs) -> PixelScorer:
     """BAViT's foreground probability (section 3.2), at BAViT's own resolution."""
     profile = inputs.profile
-    trained = inputs.checkpoint is not None
-    bavit = load_bavit(profile.checkpoint(name)) if trained else _random_bavit(DEPTHS[name], profile.bavit_img_size)
-
-    def cost(profile: Profile) -> float:
-        return bavit_multiply_adds(DEPTHS[name], int(np.prod(profile.bavit_grid)))
-
-    return PixelScorer(partial(foreground_probability, bavit), bavit.patch_embed.img_size[0], "bavit", cost)
-
-
-def _random_bavit(depth: int, img_size: int) -> nn.Module:
-    return create_bavit(depth, img_size).eval()
+    if inputs.checkpoint is None:
+        bavit = create_bavit(DEPTHS[name], profile.bavit_img_size).eval()
+    else:
+        bavit = load_bavit(profile.checkpoint(name))
+    return PixelScorer(partial(foreground_probability, bavit), bavit.patch_embed.img_size[0], "bavit")
 
 
 def head_scorer(name: str, inputs: Inputs) -> PixelScorer:
@@ -75,44 +65,31 @@ def head_scorer(name: str, inputs: Inputs) -> PixelScorer:
         selector = SELECTORS[name]().eval()
     else:
         selector = load_selector(name, inputs.profile.checkpoint(name), short_hash(inputs.checkpoint))
-
-    def cost(profile: Profile) -> float:
-        return head_multiply_adds(name, int(np.prod(profile.detector_grid)), _PATCH_VALUES)
-
-    return _on_detector(partial(head_scores, selector, inputs.detector), inputs, cost)
+    return _on_detector(partial(head_scores, selector, inputs.detector), inputs)
 
 
-def map_scorer(name: str, inputs: Inputs) -> PixelScorer:
+def map_scorer(inputs: Inputs) -> PixelScorer:
     """The dense detector's own attention, which Sparse DETR's scoring learns: to be had only once it has run.
 
     What a perfect pupil would choose; it is given for nothing.
     """
-    return _on_detector(partial(attention_map, inputs.detector), inputs, lambda profile: 0.0)
+    return _on_detector(partial(attention_map, inputs.detector), inputs)
 
 
-def contrast_scorer(name: str, inputs: Inputs) -> PixelScorer:
-    """Standard deviation of the brightness within each patch: no learning at all."""
-    return _on_detector(local_contrast, inputs, lambda profile: 5.0 * profile.detector_img_size**2)
-
-
-def _on_detector(score: Callable[[Tensor], Tensor], inputs: Inputs, cost: Callable[[Profile], float]) -> PixelScorer:
-    normalise = inputs.detector.detector.config.normalise if inputs.detector else "bavit"
-    return PixelScorer(torch.inference_mode()(score), inputs.profile.detector_img_size, normalise, cost)
+def _on_detector(score: Callable[[Tensor], Tensor], inputs: Inputs) -> PixelScorer:
+    normalise = inputs.detector.detector.config.normalise
+    return PixelScorer(torch.inference_mode()(score), inputs.profile.detector_img_size, normalise)
 
 
 def local_contrast(pixels: Tensor) -> Tensor:
-    """Standard deviation of the brightness in each patch of [B, 3, S, S]: [B, rows, cols]."""
+    """Standard deviation of the brightness in each patch of [B, 3, S, S], no learning at all: [B, rows, cols]."""
     grey = pixels.mean(dim=1).unfold(1, PATCH_SIZE, PATCH_SIZE).unfold(2, PATCH_SIZE, PATCH_SIZE)
     return grey.flatten(3).std(dim=-1)
 
 
-def random_scores(inputs: Inputs) -> Tensor:
-    """Uniform scores in [0, 1) on BAViT's grid: every one of its patches is as good as any other."""
-    return _drawn(inputs, inputs.profile.bavit_grid)
-
-
-def _drawn(inputs: Inputs, grid: tuple[int, int]) -> Tensor:
-    shape = (len(inputs.records), *grid)
+def random_scores(inputs: Inputs, grid: tuple[int, int] | None = None) -> Tensor:
+    """Uniform scores in [0, 1), by default on BAViT's grid: every one of its patches is as good as any other."""
+    shape = (len(inputs.records), *(grid or inputs.profile.bavit_grid))
     return torch.from_numpy(np.random.default_rng(inputs.seed).random(shape, dtype=np.float32))
 
 
@@ -124,50 +101,52 @@ def centre_scores(inputs: Inputs) -> Tensor:
     return (1 - distance / distance.max()).expand(len(inputs.records), rows, cols)
 
 
-def oracle_scores(rule: str, inputs: Inputs) -> Tensor:
-    """The true labels on BAViT's grid: foreground in [0.5, 1), the rest in [0, 0.5), in random order within.
+def oracle_scores(rule: str | None, inputs: Inputs) -> Tensor:
+    """The true labels: foreground in [0.5, 1), the rest in [0, 0.5), in random order within.
 
-    A BAViT that never errs. On the way to the detector's grid it still loses some of what is foreground there.
+    With a `rule` on BAViT's grid, as of a BAViT that never errs: on the way to the detector's grid some of what is
+    foreground there is lost. None: by the pruner's rule on the detector's own grid, where exactly the truth is cut.
     """
-    grid = inputs.profile.bavit_grid
-    return (_drawn(inputs, grid) + torch.from_numpy(_truth(rule, inputs, grid))) / 2
-
-
-def exact_scores(inputs: Inputs) -> Tensor:
-    """The same on the detector's own grid, where exactly the true background goes."""
-    grid = inputs.profile.detector_grid
-    return (_drawn(inputs, grid) + torch.from_numpy(_truth(inputs.profile.pruner_rule, inputs, grid))) / 2
+    profile = inputs.profile
+    grid = profile.bavit_grid if rule else profile.detector_grid
+    return (random_scores(inputs, grid) + _truth(inputs, grid, rule or profile.pruner_rule)) / 2
 
 
 def near_scores(inputs: Inputs) -> Tensor:
-    """As `exact_scores`, but of the background what is near to foreground is kept before what is far."""
+    """As `oracle_scores` on the detector's grid, but of the background what is near to foreground is kept longer."""
     grid = inputs.profile.detector_grid
-    truth = _truth(inputs.profile.pruner_rule, inputs, grid)
+    truth = _truth(inputs, grid, inputs.profile.pruner_rule).numpy()
     far = [distance_transform_edt(~one) if one.any() else np.ones(one.shape) for one in truth]
-    return 1 / (1 + torch.from_numpy(np.stack(far)).float()) - 1e-3 * _drawn(inputs, grid)  # equals in random order
+    return 1 / (1 + torch.from_numpy(np.stack(far)).float()) - 1e-3 * random_scores(inputs, grid)  # ties at random
 
 
-def _truth(rule: str, inputs: Inputs, grid: tuple[int, int]) -> np.ndarray:
-    return np.stack([labels_for(record, grid, rule) == 1 for record in inputs.records])
+def _truth(inputs: Inputs, grid: tuple[int, int], rule: str) -> Tensor:
+    return torch.from_numpy(stacked_labels(inputs.records, grid, rule) == 1)
 
 
-# Choices that look at the picture; each maps (name, inputs) to a PixelScorer.
-PIXEL_SCORERS: dict[str, Callable[[str, Inputs], PixelScorer]] = {
-    **dict.fromkeys(DEPTHS, bavit_scorer),
-    **dict.fromkeys(SELECTORS, head_scorer),
+# Each maps inputs to a `PixelScorer`, or to the scores themselves where it doesn't look at the picture.
+SCORERS: dict[str, Callable[[Inputs], PixelScorer | Tensor]] = {
+    **{name: partial(bavit_scorer, name) for name in DEPTHS},
+    **{name: partial(head_scorer, name) for name in SELECTORS},
     "sparse-detr-map": map_scorer,
-    "contrast": contrast_scorer,
-}
-# Choices that cost nothing, or know the truth.
-FREE_SCORERS: dict[str, Callable[[Inputs], Tensor]] = {
+    "contrast": partial(_on_detector, local_contrast),
     "random": random_scores,
     "centre": centre_scores,
     "oracle-mask": partial(oracle_scores, "mask"),
     "oracle-box": partial(oracle_scores, "box"),
-    "oracle-exact": exact_scores,
+    "oracle-exact": partial(oracle_scores, None),
     "oracle-near": near_scores,
 }
 TRUTH = ("oracle-mask", "oracle-box", "oracle-exact", "oracle-near", "sparse-detr-map")  # not to be had beforehand
+
+
+def scoring_multiply_adds(name: str, profile: Profile) -> float:
+    """Multiply-adds of one picture's scores; none of what doesn't look at it, or can't be had beforehand."""
+    if name in DEPTHS:
+        return bavit_multiply_adds(DEPTHS[name], int(np.prod(profile.bavit_grid)))
+    if name in SELECTORS:
+        return head_multiply_adds(name, int(np.prod(profile.detector_grid)))
+    return 5.0 * profile.detector_img_size**2 if name == "contrast" else 0.0
 
 
 def trained_files(name: str, profile: Profile) -> tuple[Path, ...]:
@@ -177,9 +156,8 @@ def trained_files(name: str, profile: Profile) -> tuple[Path, ...]:
 
 def scores(name: str, inputs: Inputs) -> Tensor:
     """Scores of all pictures by the scorer `name`, float32 [N, rows, cols]; a higher one is kept longer."""
-    if name in FREE_SCORERS:
-        return FREE_SCORERS[name](inputs)
-    return PIXEL_SCORERS[name](name, inputs).maps(inputs.images)
+    made = SCORERS[name](inputs)
+    return made.maps(inputs.images) if isinstance(made, PixelScorer) else made
 
 
 def ranks(maps: Tensor) -> Tensor:
@@ -190,42 +168,3 @@ def ranks(maps: Tensor) -> Tensor:
     flat = maps.flatten(1)
     order = flat.argsort(dim=1, stable=True).argsort(dim=1)
     return ((order + 1) / flat.shape[1]).view_as(maps)
-
-
-REFERENCE = "bavit-small"  # whom all others are compared with
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A scorer and how its scores are cut: by one threshold for all pictures, or at equal shares of each.
-
-    The detector's first `after_layers` layers see every token all the same.
-    """
-
-    scorer: str
-    per_picture: bool = False
-    fill_steps: int = 0
-    after_layers: int = 0
-
-
-CHOICES = {
-    REFERENCE: Choice("bavit-small"),
-    "bavit-small-fill": Choice("bavit-small", fill_steps=PAPER.fill_steps),
-    "bavit-small-topk": Choice("bavit-small", per_picture=True),
-    "bavit-large": Choice("bavit-large"),
-    "bavit-large-fill": Choice("bavit-large", fill_steps=PAPER.fill_steps),
-    "sparse-detr": Choice("sparse-detr", per_picture=True),
-    "sparse-detr-threshold": Choice("sparse-detr"),
-    "sparse-detr-map": Choice("sparse-detr-map", per_picture=True),
-    "focus-detr": Choice("focus-detr", per_picture=True),
-    "focus-detr-threshold": Choice("focus-detr"),
-    "contrast": Choice("contrast", per_picture=True),
-    "centre": Choice("centre", per_picture=True),
-    "random": Choice("random"),
-    "oracle-mask": Choice("oracle-mask"),
-    "oracle-box": Choice("oracle-box"),
-    "oracle-exact": Choice("oracle-exact"),
-    "oracle-near": Choice("oracle-near"),
-    "layer-2": Choice("bavit-small", after_layers=2),
-    "layer-4": Choice("bavit-small", after_layers=4),
-}

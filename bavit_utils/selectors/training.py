@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ..annotations import stacked_labels
-from ..config import RUNS, Profile, Recipe
+from ..config import Profile, run_folder
 from ..data.pretrained import profile_detector
 from ..data.records import load_records
-from ..images import renormalise, to_batch
+from ..images import in_batches, renormalise
 from ..metrics import token_metrics
 from ..results import short_hash
 from ..training.loop import fit, split_records
@@ -18,25 +18,13 @@ from ..training.pictures import DetectionPictures, collate_detection
 from ..yolos import PrunedYolos
 from .heads import SELECTORS, attention_map, head_scores, patch_grid
 
-# BAViT's recipe, in epochs of its own: Sparse DETR's target needs a run of the dense detector on every picture, Focus
-# DETR's only boxes, so that the same time is worth more of them.
+# Epochs, of BAViT's, that take a comparable time: Sparse DETR's target needs a run of the dense detector on every
+# picture, Focus DETR's only boxes.
 EPOCHS = {"sparse-detr": 1, "focus-detr": 4}
 
 
-def selector_recipe(profile: Profile, name: str) -> Recipe:
-    """The profile's recipe for BAViT, with a head's peak rate and as many epochs as take a comparable time."""
-    recipe = profile.bavit_recipe
-    return replace(recipe, epochs=recipe.epochs * EPOCHS[name], lr=1e-3, small_epochs=0)
-
-
 def train_selector(
-    profile: Profile,
-    name: str,
-    seed: int = 0,
-    recipe: Recipe | None = None,
-    folder: Path | None = None,
-    limit: int | None = None,
-    max_steps: int | None = None,
+    profile: Profile, name: str, seed: int = 0, limit: int | None = None, max_steps: int | None = None
 ) -> tuple[nn.Module, Path, dict]:
     """Train `sparse-detr` or `focus-detr` for the profile's stored detector, which stays as it is.
 
@@ -44,33 +32,38 @@ def train_selector(
     the AUROC of the scores against the pruner's labels, on the last pictures of the training list, is logged. Returns
     the selector, its folder, and what it was made for. FileNotFoundError without a detector.
     """
-    detector, made_for = profile_detector(profile)
+    detector, checkpoint = profile_detector(profile)
     detector = PrunedYolos(detector.requires_grad_(False)).eval()
     train, dev = split_records(load_records(profile.pruner_data, "train", limit))
     torch.manual_seed(seed)
     selector = SELECTORS[name]()
-    data = DetectionPictures(train, profile.detector_img_size, recipe or selector_recipe(profile, name), seed)
+    epochs = profile.bavit_recipe.epochs * EPOCHS[name]
+    recipe = replace(profile.bavit_recipe, epochs=epochs, lr=1e-3, small_epochs=0)
+    data = DetectionPictures(train, profile.detector_img_size, recipe, seed)
     normalise = detector.detector.config.normalise
+    images = [record.image() for record in dev]
     labels = stacked_labels(dev, profile.detector_grid, profile.pruner_rule) if dev else None
-    batches = [to_batch([r.image() for r in dev[i : i + 32]], data.img_size, normalise) for i in range(0, len(dev), 32)]
 
     def evaluate(selector: nn.Module) -> float:
-        detector.to(next(selector.parameters()).device)
-        scores = [head_scores(selector, detector, batch.to(next(selector.parameters()))).cpu() for batch in batches]
-        return token_metrics(torch.cat(scores).sigmoid(), labels, n_boot=10)["auroc"]
+        weight = next(selector.parameters())
+        detector.to(weight.device)
+
+        def score(pixels: Tensor) -> Tensor:
+            return head_scores(selector, detector, pixels.to(weight)).sigmoid().cpu()
+
+        return token_metrics(in_batches(score, images, data.img_size, normalise), labels, n_boot=10)["auroc"]
 
     def loss_of(selector: nn.Module, pixels: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
         pixels = renormalise(pixels, normalise)
         detector.to(pixels.device)
-        if name == "sparse-detr":
-            target = attention_map(detector, pixels)
-        else:
-            target = [one["boxes"] for one in targets]
+        boxes = [one["boxes"] for one in targets]
+        target = attention_map(detector, pixels) if name == "sparse-detr" else boxes
         levels = selector(patch_grid(detector, pixels))
         return getattr(selector, "module", selector).loss([level.float() for level in levels], target)
 
-    folder = folder or RUNS / f"{name}-{profile.pruner_data}{profile.suffix}-seed{seed}"
-    made_for = {"detector": short_hash(made_for), "dataset": profile.pruner_data, "profile": profile.name, "seed": seed}
+    folder = run_folder(f"{name}-{profile.pruner_data}{profile.suffix}-seed{seed}")
+    made_for = {"detector": short_hash(checkpoint), "dataset": profile.pruner_data}
+    made_for |= {"profile": profile.name, "seed": seed}
     trained = fit(
         selector,
         data,

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
 from ..annotations import TAU, labels_for, labels_from_boxes, labels_from_mask
+from ..checks import check_number
 from ..config import PATCH_SIZE, Recipe
 from ..data.records import Record
 from ..images import warp
@@ -53,6 +54,7 @@ class Pictures(Dataset):
     """
 
     def __init__(self, records: list[Record], img_size: int, recipe: Recipe, seed: int = 0):
+        check_number("the seed", seed, 0, 2**32 - 1, whole=True)
         self.records, self.img_size, self.recipe, self.seed = records, img_size, recipe, seed
         self.kept = None
         if len(records) * img_size**2 * 3 < _CACHE_BYTES:
@@ -113,7 +115,7 @@ class TokenPictures(Pictures):
 
     def __init__(self, records: list[Record], img_size: int, recipe: Recipe, rule: str, seed: int = 0, tau=None):
         super().__init__(records, img_size, recipe, seed)
-        self.rule, self.tau = rule, tau or TAU.get(rule)
+        self.rule, self.tau = rule, TAU.get(rule) if tau is None else tau
         sizes = {img_size, recipe.small_img_size} if recipe.small_epochs else {img_size}
         self.labels = {size: [] for size in sizes}
         self.regions = []  # what crops are labelled from: masks uint8 [S, S], or boxes in pixels of the square
