@@ -78,8 +78,8 @@ class ExplorerParts(widgets.VBox):
         panels = [
             _panel("1. How likely is foreground?", self.map_view, self.bar),
             _panel("2. Kept at this threshold", self.keep_view, self.keep_legend),
-            _panel("3. Detected on the kept patches", self.pruned_view, alone),
-            _panel("4. Detected on all patches", self.dense_view, lost),
+            _panel("3. Detections, pruned", self.pruned_view, alone),
+            _panel("4. Detections, unpruned", self.dense_view, lost),
         ]
         self._boxes = panels[2:]
         return widgets.GridBox(panels, layout=_COLUMNS)
