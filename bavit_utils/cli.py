@@ -168,6 +168,9 @@ def _add_measurements(verbs: _Verbs) -> None:
         verbs.add(name, run, *common, "dataset", "rule", example="--profile sample --store")
     example = "--profile sample --store; --profile sample --detector yolos-f --selectors bavit-small --store"
     swept = verbs.add("sweep", cli_yolos.fill_table2, *common, "seed", example=example)
+    swept.add_argument(
+        "--sparsities", nargs="+", type=float, metavar="SHARE", help="the wanted ones; default: Table 2's, and on to 0.70"
+    )
     swept.add_argument("--variants", action="store_true", help="also with the fill, other resizings, partial pruning")
     lost = verbs.add("objects", cli_yolos.lost_objects, *common, "seed", example="--profile sample --store")
     for verb in (swept, lost):

@@ -84,7 +84,7 @@ def fill_table2(args: argparse.Namespace) -> None:
     for selector, maps, checkpoints in _choices(args, inputs):
         rows = []
         for way in _WAYS if args.variants and selector in DEPTHS else _WAYS[:1]:
-            rows += sweep(setting, maps, SWEEP_SPARSITIES, way, selector, args.seed)
+            rows += sweep(setting, maps, args.sparsities or SWEEP_SPARSITIES, way, selector, args.seed)
         for row in rows:
             print(
                 f"{selector}, {row['resize']}, {row['fill_steps']} filled, {row['spared']:.0%} spared: "

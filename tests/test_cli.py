@@ -118,7 +118,7 @@ def wrong_sparsity(workplace, monkeypatch):
     ("mistake", "message"),
     [
         (wrong_name, "unknown profile 'imagenet': choose one of sample, voc-512"),
-        (no_pictures, r"nowhere.*train.txt can't be read \(No such file or directory\): set BAVIT_DATA_DIR"),
+        (no_pictures, r"nowhere.*test.txt can't be read \(No such file or directory\): set BAVIT_DATA_DIR"),
         (no_own_pictures, "no list of your own train pictures is there: set BAVIT_DATA_DIR .*annotations/train.json"),
         (no_training_scenes, "instances_train.json can't be read .*make it with `bavit sample-world`"),
         (no_detector, "no checkpoint at .*yolos-voc2007.safetensors: train one, or restore"),
