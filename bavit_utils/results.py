@@ -23,6 +23,7 @@ from filelock import FileLock
 from . import config
 from .checks import writing
 from .config import REPO
+from .data.records import Record, fingerprint
 
 NOT_RUN = "not run here"  # what a table says for a row that is absent
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers", "accelerate", "numpy", "pycocotools")
@@ -128,6 +129,24 @@ def save_rows(
             head = json.dumps(runs, indent=1, allow_nan=False).replace("\n", "\n ")
             _replace(path, f'{{\n "provenance": {head},\n "rows": [\n{lines}\n ]\n}}\n')
     return path
+
+
+def store(
+    name: str,
+    run: str,
+    rows: Iterable[Mapping],
+    measured: Mapping[str, list[Record]],
+    checkpoints: Iterable[str | os.PathLike] = (),
+    device: str | torch.device = "cpu",
+) -> dict:
+    """What a command keeps with --store: `save_rows` with this process's provenance, which is returned.
+
+    `measured` maps a data set and split ("sample/val") to its records; the number of images is that of the last one.
+    """
+    marks = {key: fingerprint(records) for key, records in measured.items()}
+    source = provenance(marks, len([*measured.values()][-1]), checkpoints, device)
+    save_rows(name, run, rows, source)
+    return source
 
 
 def _plain(value, where: str):

@@ -11,7 +11,7 @@ from workshop import OWN_FOLDER, run
 from bavit_utils.config import get_profile
 from bavit_utils.data.pictures import DataError
 from bavit_utils.data.records import class_names, load_records
-from bavit_utils.explorer import Detector, Pruner, choices
+from bavit_utils.explorer.compute import Detector, Pruner, choices
 from bavit_utils.explorer.pictures import picture_sources
 from bavit_utils.results import load_rows
 from bavit_utils.yolos import load_yolos
@@ -167,7 +167,7 @@ def test_train_sweep_and_explore(workplace, monkeypatch):
     sources, missing = picture_sources(profile)
     picture = next(iter(sources["own, val"].values()))()
     assert not missing and picture.record.dataset == "own"
-    assert "BAViT-small, trained on own" in choices(profile) and Detector.missing(profile) is None
+    assert "BAViT-small, trained on own, 192 px" in choices(profile) and Detector.missing(profile) is None
     pruner = Pruner(profile, "bavit-small", Detector(profile))
     numbers = pruner.numbers(picture, pruner.keep(picture, 0.5))
     assert numbers.patches == 64 and numbers.fg_recall is not None

@@ -18,7 +18,7 @@ from bavit_utils.data.pictures import DataError
 from bavit_utils.figures import markdown_table
 from bavit_utils.gallery import bavit, detector, finetuning, selectors, sweep, threshold
 from bavit_utils.gallery.entry import Entry
-from bavit_utils.notebook_runner import notebook_paths
+from bavit_utils.reproduce import notebook_paths
 from bavit_utils.results import NOT_RUN, load_rows
 
 matplotlib.use("Agg")
