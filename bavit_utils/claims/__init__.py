@@ -6,7 +6,7 @@ A check is a function without arguments under `@claim`, in the module of its par
 import pandas as pd
 
 from . import accuracy, bavit, cost, detector, labels, method, table2
-from .base import KINDS, REGISTERED, STATUSES, Claim
+from .base import KINDS, REGISTERED, Claim, Status
 
 CLAIMS = tuple(sorted(REGISTERED, key=lambda claim: claim.number))
 PARTS = {
@@ -39,4 +39,4 @@ def claims_table() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-__all__ = ["CLAIMS", "KINDS", "MATTER_MOST", "PARTS", "STATUSES", "Claim", "claims_table"]
+__all__ = ["CLAIMS", "KINDS", "MATTER_MOST", "PARTS", "Claim", "Status", "claims_table"]

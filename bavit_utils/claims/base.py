@@ -4,6 +4,8 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -11,25 +13,22 @@ from ..paper import PAPER
 from ..results import NOT_RUN, load_rows
 from ..sweep import PLAIN
 
-REPRODUCED, DIRECTION, PARTLY = "reproduced", "direction only", "partly"
-NOT_CONFIRMED, CONTRADICTED = "not confirmed", "contradicted"
-UNSPECIFIED, SLIP = "unspecified", "slip of the pen"
-STATUSES = {
-    REPRODUCED: "what is printed comes out, by the paper's own terms: its numbers, its code path, its data",
-    DIRECTION: "the effect is there, but on other data, sizes or devices than the paper's",
-    PARTLY: "some of it comes out, or on some of the data, or the interval leaves it open",
-    NOT_CONFIRMED: "the effect isn't there, but on other data, sizes or devices than the paper's",
-    CONTRADICTED: "something else comes out by the paper's own terms, or it says two things that exclude each other",
-    UNSPECIFIED: "the paper leaves a choice open that changes the result",
-    SLIP: "a misprint: what is meant follows from another place in the paper, and comes out",
-    NOT_RUN: "the measurement that would settle it isn't among the stored rows",
-}
-COMPUTED, MEASURED, TEXT = "computed", "measured", "text"
-KINDS = {
-    COMPUTED: "from the paper's own numbers, from formulas, or by a model that runs here",
-    MEASURED: "from stored rows: other numbers there give another status",
-    TEXT: "a matter of what the paper says: no number of ours changes it",
-}
+
+class Status(StrEnum):
+    """What became of a claim."""
+
+    REPRODUCED = "reproduced"  # by the paper's own terms: its numbers, its code path, its data
+    DIRECTION = "direction only"  # the effect is there, but on other data, sizes or devices than the paper's
+    PARTLY = "partly"  # in some of its parts or on some of the data, or an interval leaves it open
+    NOT_CONFIRMED = "not confirmed"  # the effect isn't there, but on other data, sizes or devices than the paper's
+    CONTRADICTED = "contradicted"  # by its own terms, or it says two things that exclude each other
+    UNSPECIFIED = "unspecified"  # a choice is left open that changes the result
+    SLIP = "slip of the pen"  # a misprint: what is meant follows from another place, and comes out
+    NOT_RUN = NOT_RUN  # what would settle it isn't among the stored rows
+
+
+# What a status rests on: formulas, models and the paper's own numbers; stored rows; or the paper's words alone.
+KINDS = ("computed", "measured", "text")
 DATA = {  # where AP is looked up; on the first alone, where that is stored
     "coco": "COCO",
     "voc-512": "the VOC2007 re-split at the paper's sizes",
@@ -37,7 +36,7 @@ DATA = {  # where AP is looked up; on the first alone, where that is stored
     "sample": "the sample world",
 }
 TRAINED_AT = next(row["sparsity"] for row in PAPER.table2 if row["detector"] == "yolos-f")
-SMALL_DROP = PAPER.drop / PAPER.base_AP  # what the abstract calls "a mAP drop of 3%", as a share of the dense AP
+SMALL_DROP = PAPER.drop / PAPER.base_AP  # the abstract's "mAP drop of 3%", as a share of the dense AP
 
 
 class NotRun(Exception):
@@ -46,24 +45,24 @@ class NotRun(Exception):
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: its number, where it stands and what is said there (“ ”: the paper's own words), and its check.
+    """One claim: its number, where it stands, what is said there (“ ”: the paper's own words), and its check.
 
     The check gives a status and a sentence or two with the numbers that it follows from; its docstring says what it
-    does, and `kind`, one of `KINDS`, on what the status rests.
+    does, and `kind`, one of `KINDS`, what the status rests on.
     """
 
     number: int
     where: str
     says: str
     kind: str
-    check: Callable[[], tuple[str, str]]
+    check: Callable[[], tuple[Status, str]]
 
-    def outcome(self) -> tuple[str, str]:
-        """Status and finding; where rows that the check needs aren't stored the status is `NOT_RUN`."""
+    def outcome(self) -> tuple[Status, str]:
+        """Status and finding; `NOT_RUN` where rows that the check needs aren't stored."""
         try:
             return self.check()
         except NotRun as missing:
-            return NOT_RUN, f"Not here: {', '.join(missing.args)}."
+            return Status.NOT_RUN, f"Not here: {', '.join(missing.args)}."
 
     @property
     def how(self) -> str:
@@ -74,32 +73,37 @@ class Claim:
 REGISTERED: list[Claim] = []
 
 
-def claim(number: int, where: str, says: str, kind: str = COMPUTED) -> Callable:
+def claim(number: int, where: str, says: str, kind: str = "computed") -> Callable:
     """Decorator: register a function without arguments as the check of the claim of this number."""
 
-    def register(check: Callable[[], tuple[str, str]]) -> Callable:
+    def register(check: Callable[[], tuple[Status, str]]) -> Callable:
         REGISTERED.append(Claim(number, where, says, kind, check))
         return check
 
     return register
 
 
-def verdict(*holds: bool | None, own: bool = True, otherwise: str | None = None) -> str:
+def verdict(*holds: bool | None, own: bool = True, otherwise: Status | None = None) -> Status:
     """The status of a claim from whether each of its parts holds, None where an interval leaves that open.
 
     `own`: by the paper's own terms. Evidence from elsewhere, for or against, is never more than "direction only" or
     "not confirmed". `otherwise` is the status where nothing holds, if it is another one: a slip, say.
     """
     if all(holds):
-        return REPRODUCED if own else DIRECTION
+        return Status.REPRODUCED if own else Status.DIRECTION
     if any(holds) or any(held is None for held in holds):
-        return PARTLY
-    return otherwise or (CONTRADICTED if own else NOT_CONFIRMED)
+        return Status.PARTLY
+    return otherwise or (Status.CONTRADICTED if own else Status.NOT_CONFIRMED)
 
 
-def verdict_on_data(holds: Mapping[str, bool | None]) -> str:
+def verdict_on_data(holds: Mapping[str, bool | None]) -> Status:
     """`verdict` of a claim about AP from whether it holds on each of `DATA`: by COCO alone, where it is stored."""
     return verdict(holds["coco"]) if "coco" in holds else verdict(*holds.values(), own=False)
+
+
+def open_point(matters: bool) -> Status:
+    """The status of a choice that the paper leaves open: does it clearly change the result?"""
+    return Status.UNSPECIFIED if matters else Status.PARTLY
 
 
 def together(*holds: bool | None) -> bool | None:
@@ -107,30 +111,42 @@ def together(*holds: bool | None) -> bool | None:
     return False if False in holds else None if None in holds else True
 
 
-def open_point(matters: bool) -> str:
-    """The status of a choice that the paper leaves open: does it clearly change the result?"""
-    return UNSPECIFIED if matters else PARTLY
+class Interval(NamedTuple):
+    """An estimate with its 95 % interval; as text times a hundred: "-2.8 [-3.7, -1.8]"."""
 
+    estimate: float
+    low: float
+    high: float
 
-def above(low: float, high: float, limit: float = 0.0) -> bool | None:
-    """Whether an interval lies above a limit: False if it lies below, None if the limit is in it."""
-    return True if low > limit else False if high < limit else None
+    @classmethod
+    def of(cls, row: pd.Series, name: str, bounds: str | None = None) -> "Interval":
+        """A row's column `name`, with `<bounds>_low` and `<bounds>_high`, named like itself by default."""
+        return cls(row[name], row[f"{bounds or name}_low"], row[f"{bounds or name}_high"])
 
+    def above(self, limit: float = 0.0) -> bool | None:
+        """Whether it lies above a limit: False if below, None if the limit is in it."""
+        return True if self.low > limit else False if self.high < limit else None
 
-def alike(low: float, high: float, margin: float) -> bool | None:
-    """Whether the interval of a difference lies within a margin of zero: False if wholly outside, else None."""
-    return True if max(-low, high) <= margin else False if max(low, -high) > margin else None
+    def below(self, limit: float = 0.0) -> bool | None:
+        """Whether it lies below a limit: False if above, None if the limit is in it."""
+        return Interval(-self.estimate, -self.high, -self.low).above(-limit)
 
+    def within(self, margin: float) -> bool | None:
+        """Whether it lies within a margin of zero: False if wholly outside, else None."""
+        return True if max(-self.low, self.high) <= margin else False if max(self.low, -self.high) > margin else None
 
-def apart(one: pd.Series, other: pd.Series, column: str = "accuracy") -> tuple[float, float, float]:
-    """The difference of two estimates and its 95 % interval, from theirs (`<column>_low`, `_high`).
+    def __sub__(self, other: "Interval") -> "Interval":
+        """The difference as of independent estimates, which is too wide where both are of the same pictures."""
+        difference = self.estimate - other.estimate
+        down = math.hypot(self.estimate - self.low, other.high - other.estimate)
+        up = math.hypot(self.high - self.estimate, other.estimate - other.low)
+        return Interval(difference, difference - down, difference + up)
 
-    As if they were independent, which is too wide where both are of the same pictures.
-    """
-    (a, a_low, a_high), (b, b_low, b_high) = (
-        (row[column], row[f"{column}_low"], row[f"{column}_high"]) for row in (one, other)
-    )
-    return a - b, a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low)
+    def __truediv__(self, by: float) -> "Interval":
+        return Interval(*(value / by for value in self))
+
+    def __str__(self) -> str:
+        return f"{100 * self.estimate:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
 
 
 def stored(name: str, *needs: str, **where) -> pd.DataFrame:
@@ -146,23 +162,29 @@ def stored(name: str, *needs: str, **where) -> pd.DataFrame:
     return rows
 
 
-def table2_rows(name: str, bavit: str = "bavit-small", detector: str = "yolos", **way) -> pd.DataFrame:
-    """The stored rows of Table 2 for one data set (a profile's name), by sparsity, which is the index.
+def table2_rows(name: str, detector: str = "yolos", **way) -> pd.DataFrame:
+    """The stored rows of Table 2 behind BAViT-small for one data set (a profile's name), by sparsity, the index.
 
-    From BAViT's map to the kept tokens as in `sweep.PLAIN`, but for what `way` changes. The change in AP is there as a
-    share of the dense detector's, too: `share, share_low, share_high`. Raises NotRun.
+    From BAViT's map to the kept tokens as in `sweep.PLAIN`, but for what `way` changes. Raises NotRun.
     """
-    rows = stored(f"table2-{name}", "AP", bavit=bavit, detector=detector, **PLAIN | way)
-    dense = rows.AP - rows.delta_AP
-    for share, delta in zip(("share", "share_low", "share_high"), ("delta_AP", "delta_low", "delta_high"), strict=True):
-        rows[share] = rows[delta] / dense
+    rows = stored(f"table2-{name}", "AP", bavit="bavit-small", detector=detector, **PLAIN | way)
     return rows.drop_duplicates("sparsity").set_index("sparsity")
 
 
-def on_each_data(read: Callable[[str], object]) -> dict:
-    """What `read` gives for the name of each of `DATA`, those without rows left out; NotRun if all are."""
+def change(row: pd.Series) -> Interval:
+    """A row's change in AP, paired with the dense detector."""
+    return Interval.of(row, "delta_AP", "delta")
+
+
+def share(row: pd.Series) -> Interval:
+    """A row's change in AP as a share of the dense detector's AP."""
+    return change(row) / (row.AP - row.delta_AP)
+
+
+def on_each(read: Callable[[str], object], names: Mapping[str, str] = DATA) -> dict:
+    """What `read` gives for each of `names`, those without rows left out; NotRun if all are."""
     found, missing = {}, []
-    for name in DATA:
+    for name in names:
         try:
             found[name] = read(name)
         except NotRun as error:
@@ -172,21 +194,11 @@ def on_each_data(read: Callable[[str], object]) -> dict:
     return found
 
 
-def percent(share: float, decimals: int = 1) -> str:
+def percent(value: float, decimals: int = 1) -> str:
     """A share as "25.6 %"."""
-    return f"{100 * share:.{decimals}f} %"
+    return f"{100 * value:.{decimals}f} %"
 
 
-def interval(estimate: float, low: float, high: float) -> str:
-    """A difference with its 95 % interval, times a hundred: "-2.8 [-3.7, -1.8]"."""
-    return f"{100 * estimate:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-
-
-def change(row: pd.Series) -> str:
-    """A row's change in AP, in points with its interval, and as a share of the dense detector's AP."""
-    return f"{interval(row.delta_AP, row.delta_low, row.delta_high)} AP ({100 * row.share:+.1f} % of dense)"
-
-
-def listed(parts: Mapping[str, str]) -> str:
-    """ "on the sample world …; on COCO …", from texts by data set."""
-    return "; ".join(f"on {DATA[name]} {text}" for name, text in parts.items())
+def listed(parts: Mapping[str, object]) -> str:
+    """ "on the sample world …; on COCO …", from what was found by data set."""
+    return "; ".join(f"on {DATA[name]} {part}" for name, part in parts.items())
