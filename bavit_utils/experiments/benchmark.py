@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -143,3 +144,14 @@ def memory_run(name: str, batch: int, method: str, kept: list[int] | None, devic
     rows, cols = pair.profile.detector_grid
     keep = (torch.arange(rows * cols) < torch.tensor(kept)[:, None]).view(batch, rows, cols).to(device)
     return lambda: pair.pruned(keep, WRONG_WAYS.get(method))
+
+
+def speed_at(rows: pd.DataFrame, batch: int, sparsity: float) -> tuple[float, float, float]:
+    """How many times as fast as the dense detector, BAViT's time counted, and the range by the rounds' quartiles.
+
+    From `throughput`'s rows of one profile; times are interpolated between measured sparsities.
+    """
+    part = rows[rows.batch == batch]
+    dense, pruned = part[part.method == "dense"].iloc[0], part[part.method == "gather"].sort_values("sparsity")
+    median, q25, q75 = (np.interp(sparsity, pruned.sparsity, pruned[name]) for name in ("median_ms", "q25_ms", "q75_ms"))
+    return dense.median_ms / median, dense.q25_ms / q75, dense.q75_ms / q25
