@@ -80,14 +80,15 @@ def test_every_method_runs(maps):
 
 def test_whoever_prunes_has_run_bavit(maps, monkeypatch):
     """The headline: in every timed run of a pruned detector BAViT looks at the pictures once, in a dense one never."""
-    seen, timed = [], {}
+    seen, tokens, timed, computed = [], [], {}, {}
     monkeypatch.setattr(benchmark, "measure_peak_memory", lambda *args: {"peak_mb": 1.0})
 
     def watched(runs, repeats, device):
         for key, run in runs.items():
             seen.clear()
+            tokens.clear()
             run()
-            timed[key] = seen.copy()
+            timed[key], computed[key] = seen.copy(), tokens[0]
         return []
 
     original = benchmark._Pair.__init__
@@ -97,10 +98,16 @@ def test_whoever_prunes_has_run_bavit(maps, monkeypatch):
         self.bavit.register_forward_hook(lambda module, inputs, output: seen.append(("bavit", len(inputs[0]))))
         last = self.detector.detector.class_labels_classifier
         last.register_forward_hook(lambda module, inputs, output: seen.append(("detector", len(inputs[0]))))
+        norm = self.detector.detector.vit.layernorm
+        norm.register_forward_hook(lambda module, inputs, output: tokens.append(inputs[0].shape[:-1].numel()))
 
     monkeypatch.setattr(benchmark._Pair, "__init__", made)
     monkeypatch.setattr(benchmark, "measure_latency", watched)
-    throughput(replace(SAMPLE, detector_img_size=64, detector_depth=1, bavit_img_size=48), maps, batches=(2,))
+    tiny = replace(SAMPLE, detector_img_size=64, detector_depth=1, bavit_img_size=48)
+    throughput(tiny, maps, batches=(2,))
     assert {"dense", "transformers", ("gather", 0.35), ("mask", 0.35), ("pad", 0.35)} <= timed.keys()
     for key, calls in timed.items():
         assert calls == ([("detector", 2)] if isinstance(key, str) else [("bavit", 2), ("detector", 2)]), key
+    prefix = 2 * (1 + tiny.num_detection_tokens)
+    assert computed["dense"] == computed["transformers"] == 2 * 16 + prefix
+    assert computed["gather", 0.35] == ragged_masks(tiny, maps, 0.35, 2).sum().item() + prefix

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from bavit_utils import config
 from bavit_utils.cli import main
 from bavit_utils.config import Recipe, get_profile
 from bavit_utils.data.records import Record, load_records
@@ -19,7 +20,7 @@ TRAININGS = {
     "bavit": lambda folder: bavit.train_bavit(SAMPLE, folder=folder),
     "yolos": lambda folder: detector.train_yolos(SAMPLE, folder=folder),
     "yolos-f": lambda folder: finetune(SAMPLE, folder=folder),
-    "selector": lambda folder: selector_training.train_selector(SAMPLE, "focus-detr", folder=folder),
+    "selector": lambda folder: selector_training.train_selector(SAMPLE, "focus-detr"),
 }
 
 
@@ -38,6 +39,7 @@ def train_list() -> list[int]:
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_training_never_learns_from_what_it_is_judged_by(name, decoded, tmp_path, monkeypatch):
     learnt = []
+    monkeypatch.setattr(config, "RUNS", tmp_path)
     for module in (bavit, detector, selector_training):
         monkeypatch.setattr(module, "fit", lambda model, data, *_, **__: learnt.append(data.records) or model)
     TRAININGS[name](tmp_path)
