@@ -16,8 +16,11 @@ from bavit_utils.metrics import (
     average_precision,
     bootstrap_ap,
     fg_recall_at,
+    interval,
     paired_difference,
+    shown_interval,
     token_metrics,
+    with_interval,
 )
 
 
@@ -254,3 +257,15 @@ def test_bad_detections_are_refused():
     other = DetectionEvaluation(records[::-1], predictions[::-1])
     with pytest.raises(ValueError, match="same pictures"):
         paired_difference(DetectionEvaluation(records, predictions), other)
+
+
+def test_an_interval_holds_95_of_100_and_leaves_out_what_is_not_defined():
+    drawn = np.concatenate([np.arange(1001.0), [np.nan]])
+    assert interval(drawn) == (25, 975) and interval(drawn[-1:]) == (None, None)
+    columns = with_interval("share", np.concatenate([[7.0], drawn]))
+    assert columns == {"share": 7, "share_low": 25, "share_high": 975}
+
+
+def test_intervals_are_shown_in_per_cent():
+    assert shown_interval(0.98, 0.9744, 0.9851) == "98.0 [97.4, 98.5]"
+    assert shown_interval(-0.028, -0.0371, 0.004, "+") == "-2.8 [-3.7, +0.4]"

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from ..config import Profile, get_profile
 from ..cost import token_table
 from ..data.records import class_names
+from ..experiments.benchmark import break_even, times_dense
 from ..experiments.masking import detect_masked
 from ..finetuning_tables import TRAINED_AT, paper_ap
 from ..paper import PAPER
 from ..pruning import keep_mask
-from ..speed_plots import break_even, times_dense
 from ..yolos import PrunedYolos, create_yolos
 from .base import (
     NOT_AS_STATED,

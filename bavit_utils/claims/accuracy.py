@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from ..bavit import accumulative_cross_entropy, create_bavit
 from ..config import PATCH_SIZE, Profile
 from ..finetuning_tables import TRAINED_AT
+from ..metrics import shown_interval
 from ..paper import PAPER
 from .base import (
     NOT_AS_STATED,
@@ -110,7 +111,7 @@ def abstract_rounding(profile: Profile) -> Outcome:
 
 
 def _accuracy(row: pd.Series) -> str:
-    return f"{percent(row.accuracy)} [{100 * row.accuracy_low:.1f}, {100 * row.accuracy_high:.1f}]"
+    return f"{shown_interval(row.accuracy, row.accuracy_low, row.accuracy_high)} %"
 
 
 def figure_4_and_table_2(profile: Profile) -> Outcome:

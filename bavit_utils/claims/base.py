@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..config import RESULTS, Profile
+from ..metrics import shown_interval
 from ..results import NOT_RUN, load_rows
 from ..sweep import PLAIN
 
@@ -120,7 +121,7 @@ def percent(share: float, decimals: int = 1) -> str:
 
 def change(row: pd.Series | Mapping, name: str = "delta_AP", low: str = "delta_low", high: str = "delta_high") -> str:
     """A difference in AP with its 95 % interval, in points: "-2.8 [-3.7, -1.8]"."""
-    return f"{100 * row[name]:+.1f} [{100 * row[low]:+.1f}, {100 * row[high]:+.1f}]"
+    return shown_interval(row[name], row[low], row[high], "+")
 
 
 def listed(parts: Mapping[str, str]) -> str:

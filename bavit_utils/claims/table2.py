@@ -5,10 +5,10 @@ import pandas as pd
 
 from ..config import Profile, get_profile
 from ..cost import multiply_adds, token_reduction, token_table
+from ..experiments.benchmark import times_dense
 from ..finetuning_tables import TRAINED_AT, paper_ap
 from ..paper import PAPER
 from ..results import NOT_RUN
-from ..speed_plots import times_dense
 from .base import (
     NOT_AS_STATED,
     PARTLY,
