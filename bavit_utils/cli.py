@@ -169,23 +169,29 @@ def _add_measurements(verbs: _Verbs) -> None:
         verbs.add(name, run, *common, "dataset", "rule", example="--profile sample --store")
     example = "--profile sample --store; --profile sample --detector yolos-f --selectors bavit-small --store"
     swept = verbs.add("sweep", cli_yolos.fill_table2, *common, "seed", example=example)
-    swept.add_argument(
-        "--selectors",
-        nargs="+",
-        choices=cli_yolos.TABLE2_SELECTORS,
-        metavar="NAME",
-        help=f"any of {', '.join(cli_yolos.TABLE2_SELECTORS)}; default: bavit-small, random, and the oracle of the "
-        "profile's rule",
-    )
-    detectors = "yolos", "yolos-f", "yolos-control"
-    swept.add_argument(
-        "--detector",
-        choices=detectors,
-        default="yolos",
-        help="yolos as trained, yolos-f trained on with pruned pictures, yolos-control with whole ones; default: yolos",
-    )
-    swept.add_argument("--keep-aspect", action="store_true", help="shorter side at the detector's size, no warping")
     swept.add_argument("--variants", action="store_true", help="also with the fill, other resizings, partial pruning")
+    lost = verbs.add("objects", cli_yolos.lost_objects, *common, "seed", example="--profile sample --store")
+    for verb in (swept, lost):
+        verb.add_argument(
+            "--selectors",
+            nargs="+",
+            choices=cli_yolos.TABLE2_SELECTORS,
+            metavar="NAME",
+            help=f"any of {', '.join(cli_yolos.TABLE2_SELECTORS)}; default: bavit-small, random, oracle-exact",
+        )
+        verb.add_argument(
+            "--detector",
+            choices=("yolos", "yolos-f", "yolos-control"),
+            default="yolos",
+            help="yolos as trained, yolos-f trained on with pruned pictures, yolos-control with whole ones; "
+            "default: yolos",
+        )
+        verb.add_argument(
+            "--readout",
+            choices=("tokens", "patches"),
+            default="tokens",
+            help="tokens, the detector's own, or patches, its heads on the patch tokens; default: tokens",
+        )
     compared = verbs.add("compare", cli_selectors.compare, *common, example="--profile sample --store")
     compared.add_argument(
         "--selectors",

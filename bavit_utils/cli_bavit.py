@@ -8,7 +8,7 @@ from accelerate import PartialState
 
 from .annotations import stacked_labels
 from .bavit import foreground_maps, load_bavit, save_bavit
-from .config import DEPTHS, EVAL_SPLIT, PAPER_RECIPE, RUNS, Profile, get_profile
+from .config import DEPTHS, EVAL_SPLIT, PAPER_RECIPE, Profile, get_profile, run_folder
 from .data.records import fingerprint, load_records
 from .experiments.ablations import ABLATIONS, run_variant
 from .experiments.calibration import calibration_rows
@@ -28,7 +28,7 @@ def train(args: argparse.Namespace) -> None:
     profile = get_profile(args.profile)
     dataset, rule = args.dataset or profile.bavit_data, args.rule or profile.bavit_rule
     recipe = {"best": profile.bavit_recipe, "paper": PAPER_RECIPE}[args.recipe]
-    folder = RUNS / f"{args.model}-{dataset}-{rule}-{args.recipe}{profile.suffix}-seed{args.seed}"
+    folder = run_folder(f"{args.model}-{dataset}-{rule}-{args.recipe}{profile.suffix}-seed{args.seed}")
     model, _ = train_bavit(
         profile, args.model, dataset, rule, args.seed, recipe, folder, limit=args.limit, max_steps=args.max_steps
     )
@@ -130,7 +130,7 @@ def ablate(args: argparse.Namespace) -> None:
         )
         rows = []
         for variant in ABLATIONS[what]:
-            folder = RUNS / f"ablation-{dataset}{profile.suffix}-{variant.name}-seed{args.seed}"
+            folder = run_folder(f"ablation-{dataset}{profile.suffix}-{variant.name}-seed{args.seed}")
             rows.append(
                 {"what": what, "dataset": dataset} | run_variant(variant, train, dev, measured, folder, args.seed)
             )

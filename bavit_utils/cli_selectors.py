@@ -5,7 +5,7 @@ import argparse
 import torch
 from accelerate import PartialState
 
-from .config import RUNS, get_profile
+from .config import get_profile, run_folder
 from .data.pretrained import profile_detector
 from .data.records import fingerprint, load_records
 from .results import provenance, save_rows, short_hash
@@ -52,7 +52,7 @@ def compare(args: argparse.Namespace) -> None:
             continue
         names, files = [*names, name], [*files, *needed]
     marks = fingerprint(records)
-    folder = RUNS / f"selectors-{profile.name}-{short_hash(checkpoint)}-{marks}"
+    folder = run_folder(f"selectors-{profile.name}-{short_hash(checkpoint)}-{marks}")
     rows = comparison.compare(inputs, names, folder, repeats=args.repeats)
     for row in rows:
         budget = "" if row["budget"] is None else f" at {row['budget']:.0%}"

@@ -1,23 +1,25 @@
 """The verbs of `bavit` that are about the detector: training and fine-tuning, the sweep of Table 2, the throughput."""
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from torch import nn
+from torch import Tensor, nn
 
-from .annotations import labels_for
 from .bavit import foreground_maps, load_bavit
-from .config import DEPTHS, RUNS, Recipe, get_profile
+from .config import DEPTHS, Recipe, get_profile, run_folder
 from .data.pretrained import profile_detector
-from .data.records import fingerprint, load_records, load_training_lists
+from .data.records import class_names, fingerprint, load_records, load_training_lists
 from .experiments.benchmark import throughput
+from .experiments.objects import MIN_SCORE, class_rows, object_rows, object_table
+from .metrics import DetectionEvaluation
 from .paper import PAPER
 from .results import provenance, save_rows, short_hash
-from .selectors.scores import Inputs, scores
-from .sweep import PLAIN, SWEEP_SPARSITIES, detections, detector_grids, sweep
+from .selectors.scores import Inputs, scores, trained_files
+from .sweep import SWEEP_SPARSITIES, Setting, Way, keep_at, sweep
 from .training.curves import store_curve
 from .training.detector import train_yolos
 from .training.finetuning import finetune, finetuned_name
@@ -70,56 +72,71 @@ def _keep_trained(
         store_curve(folder, name + profile.suffix, provenance(seen, checkpoints=[target], device=device) | made_from)
 
 
-TABLE2_SELECTORS = (*DEPTHS, "random", "oracle-mask", "oracle-box")  # the others are for `bavit compare`
+TABLE2_SELECTORS = (*DEPTHS, "random", "oracle-mask", "oracle-box", "oracle-exact")  # `bavit compare` has the others
 # The ways from BAViT's map to the detector's grid that Table 2 is measured for; other selectors run the first alone.
-_VARIANTS = (
-    PLAIN,
-    PLAIN | {"fill_steps": PAPER.fill_steps},
-    PLAIN | {"resize": "bilinear"},
-    PLAIN | {"resize": "any"},
-    PLAIN | {"spared": 0.25},
-)
+LOST_SPARSITIES = (0.35, 0.60)  # at which lost objects are counted
+_WAYS = (Way(), Way(fill_steps=PAPER.fill_steps), Way(resize="bilinear"), Way(resize="any"), Way(spared=0.25))
 
 
 def fill_table2(args: argparse.Namespace) -> None:
     """Fill Table 2: the detector's AP at sparsities of 0 to 70 %, the tokens chosen by BAViT and others."""
-    profile = get_profile(args.profile)
-    records = load_records(*profile.detector_eval, args.limit)
-    images = [record.image() for record in records]
-    detector, checkpoint = profile_detector(profile, args.detector, args.keep_aspect)
-    detector = PrunedYolos(detector).eval()
-    grids = detector_grids(profile, images, args.keep_aspect)
-    pairs = zip(records, grids, strict=True)
-    labels = [torch.from_numpy(labels_for(record, grid, profile.pruner_rule)) for record, grid in pairs]
-    marks = fingerprint(records)
-    folder = RUNS / f"sweep-{profile.name}-{short_hash(checkpoint)}-{marks}"
-    shorter_side = profile.detector_img_size if args.keep_aspect else None
-    dense = detections(detector, images, folder=folder, shorter_side=shorter_side)
-    inputs = Inputs(profile, records, images, detector, checkpoint, args.seed)
-    for selector in args.selectors or ("bavit-small", "random", f"oracle-{profile.pruner_rule}"):
-        used, run, variants = [checkpoint], f"{args.detector}-{selector}", _VARIANTS[:1]
-        maps = scores(selector, inputs)
-        if selector in DEPTHS:
-            used.append(profile.checkpoint(selector))
-            variants = _VARIANTS if args.variants else variants
-            kept = folder / f"{selector}-{short_hash(used[1])}"  # another pruner must not find these detections
-        else:
-            run += f"-seed{args.seed}"
-            kept = folder / f"{selector}-{args.seed}"
-        common = {"labels": labels, "folder": kept, "bavit": selector, "dense": dense, "seed": args.seed}
-        common["keep_aspect"] = args.keep_aspect
+    setting, inputs, marks = _swept(args)
+    for selector, maps, checkpoints in _choices(args, inputs):
         rows = []
-        for variant in variants:
-            rows += sweep(profile, records, images, maps, detector, SWEEP_SPARSITIES, **variant, **common)
-        rows = [{"detector": args.detector, "seed": args.seed} | row for row in rows]
+        for way in _WAYS if args.variants and selector in DEPTHS else _WAYS[:1]:
+            rows += sweep(setting, maps, SWEEP_SPARSITIES, way, selector, args.seed)
         for row in rows:
             print(
                 f"{selector}, {row['resize']}, {row['fill_steps']} filled, {row['spared']:.0%} spared: "
                 f"sparsity {row['sparsity_reached']:.2f}, AP {row['AP']:.4f}, {row['delta_AP']:+.4f}"
             )
         if args.store:
-            source = provenance({"/".join(profile.detector_eval): marks}, len(records), used)
-            save_rows(f"table2-{profile.name}" + ("-keep-aspect" if args.keep_aspect else ""), run, rows, source)
+            run = f"{args.detector}-{selector}" + ("" if selector in DEPTHS else f"-seed{args.seed}")
+            run += "" if args.readout == "tokens" else f"-{args.readout}"
+            source = provenance({"/".join(setting.profile.detector_eval): marks}, len(inputs.records), checkpoints)
+            save_rows(f"table2-{setting.profile.name}", run, [{"detector": args.detector} | row for row in rows], source)
+
+
+def lost_objects(args: argparse.Namespace) -> None:
+    """Count what pruning loses and why: objects by size and by the share of them that was kept, AP by class."""
+    setting, inputs, marks = _swept(args)
+    names, dense = class_names(setting.profile.detector_data), setting.detections()
+    for selector, maps, checkpoints in _choices(args, inputs):
+        rows = [{"sparsity": 0.0} | row for row in class_rows(setting.dense, names)]
+        for sparsity in LOST_SPARSITIES:
+            _, keep = keep_at(maps, sparsity, setting.profile.detector_grid)
+            found = setting.detections(keep, selector)
+            table, wrong = object_table(setting.records, keep, dense, found)
+            by_class = class_rows(DetectionEvaluation(setting.records, found), names)
+            rows += [{"sparsity": sparsity} | row for row in (*object_rows(table), *by_class)]
+            rows.append({"sparsity": sparsity, "kind": "false-positives", **wrong})
+            lost = (table["found_dense"] & ~table["found_pruned"]).sum()
+            print(
+                f"{selector}, sparsity {sparsity:.2f}: {lost} of {table['found_dense'].sum()} found objects are lost, "
+                f"{wrong['removed']} of {wrong['n_dense']} false positives go, {wrong['new']} come"
+            )
+        if args.store:
+            source = provenance({"/".join(setting.profile.detector_eval): marks}, len(inputs.records), checkpoints)
+            rows = [{"detector": args.detector, "selector": selector, "min_score": MIN_SCORE} | row for row in rows]
+            save_rows(f"objects-{setting.profile.name}", f"{args.detector}-{selector}", rows, source)
+
+
+def _swept(args: argparse.Namespace) -> tuple[Setting, Inputs, str]:
+    """What a sweep of the profile's detector runs on, what its selectors choose by, and the pictures' fingerprint."""
+    profile = get_profile(args.profile)
+    records = load_records(*profile.detector_eval, args.limit)
+    images = [record.image() for record in records]
+    detector, checkpoint = profile_detector(profile, args.detector)
+    detector, marks = PrunedYolos(detector).eval(), fingerprint(records)
+    folder = run_folder(f"sweep-{profile.name}-{short_hash(checkpoint)}-{marks}")
+    setting = Setting(profile, records, images, detector, folder, args.readout)
+    return setting, Inputs(profile, records, images, detector, checkpoint, args.seed), marks
+
+
+def _choices(args: argparse.Namespace, inputs: Inputs) -> Iterator[tuple[str, Tensor, list[Path]]]:
+    """The wanted selectors, each with its scores and the checkpoints that its rows depend on."""
+    for selector in args.selectors or ("bavit-small", "random", "oracle-exact"):
+        yield selector, scores(selector, inputs), [inputs.checkpoint, *trained_files(selector, inputs.profile)]
 
 
 def bench(args: argparse.Namespace) -> None:

@@ -35,7 +35,7 @@ class Recipe:
     shared_heads: bool = False  # its heads are applied to the patch tokens, too, one box to many patches
     patch_start: bool = False  # its detection tokens start as patches without content
     half: str = ""  # of the patches are left out: "any", or those of the "background" first; "" leaves out none
-    half_until: float = 2 / 3  # of the training
+    half_until: float = 0.8  # of the training: the last third of its time sees all patches
     mosaics: float = 0.0  # this share of the visits sees four pictures in one
     mosaics_until: float = 0.75  # of the training
     backbone_lr: float = 1.0  # of the rate, for what comes from ImageNet: all but heads and detection tokens
@@ -88,6 +88,15 @@ class Profile:
             "num_detection_tokens": self.num_detection_tokens,
         }
 
+    @property
+    def num_labels(self) -> int:
+        """How many classes the detector knows; with your own pictures, as many as their lists name."""
+        if self.detector_data == "own":
+            from .data.own import own_classes  # only here: nothing else in this file reads data
+
+            return len(own_classes())
+        return NUM_LABELS[self.detector_data]
+
     def checkpoint(self, model: str, dataset: str | None = None, rule: str | None = None) -> Path:
         """Where a committed checkpoint lies, e.g. `bavit-small-sample-mask.safetensors`."""
         parts = [model, dataset or (self.detector_data if model.startswith("yolos") else self.pruner_data)]
@@ -98,6 +107,7 @@ class Profile:
 
 # BAViT-large is ten blocks, BAViT-small two (section 3.2).
 DEPTHS = {"bavit-small": 2, "bavit-large": 10}
+NUM_LABELS = {"sample": 8, "voc2007": 20, "voc2012": 20, "coco": 80}
 EVAL_SPLIT = {"sample": "val", "voc2007": "test", "voc2012": "val", "coco": "val", "own": "val"}
 
 # What the paper says of its training (section 3.4): Adam, a step schedule, 100 epochs. The rest is not said, and chosen here:
@@ -115,7 +125,7 @@ PAPER_RECIPE = Recipe(
 
 # How a detector learns from the ImageNet blocks, with all that makes it learn from few pictures, and goes on afterwards.
 _LEARN = Recipe(
-    epochs=27,
+    epochs=22,
     batch_size=16,
     lr=4e-4,
     weight_decay=1e-4,
@@ -242,6 +252,11 @@ def get_profile(name: str | None = None) -> Profile:
     if name == "own":
         return replace(_PROFILES[name], suffix="-" + re.sub(r"[^\w.]+", "-", data_dir().resolve().name).strip("-"))
     return _PROFILES[name]
+
+
+def run_folder(name: str) -> Path:
+    """Where the state of the training or sweep of this name is kept."""
+    return RUNS / name
 
 
 def data_dir() -> Path:

@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 
 from .config import DEPTHS, PATCH_SIZE, Profile, get_profile
-from .data.records import class_names
 from .paper import PAPER_SPARSITIES
 
 EMBED_DIM = 192  # ViT-tiny's, for BAViT and YOLOS alike
@@ -136,7 +135,7 @@ def multiply_adds(
         patches=int(np.prod(profile.detector_grid)) if patches is None else patches,
         depth=profile.detector_depth,
         num_detection_tokens=profile.num_detection_tokens,
-        num_labels=len(class_names(profile.detector_data)),
+        num_labels=profile.num_labels,
         after_layers=after_layers,
     )
 

@@ -7,28 +7,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .config import PATCH_SIZE
-
 # (mean, std) per RGB channel, for values in 0..1: BAViT's and our own detectors' (timm's ViT-tiny), and hub YOLOS's.
 BAVIT_NORM = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 IMAGENET_NORM = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _NORMS = {"bavit": BAVIT_NORM, "imagenet": IMAGENET_NORM}
-
-
-def keep_aspect_size(image_size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
-    """(height, width) of a picture whose shorter side becomes `shorter_side` pixels, with its aspect kept.
-
-    The longer side is at most 1333/800 of that, 853 for 512, as in the evaluation behind the published YOLOS-tiny's
-    28.7 AP. Both sides are then lowered to a multiple of the patch size, as transformers' YolosImageProcessor does:
-    resized to this size, the whole picture is seen, nothing is cropped or padded, and its aspect changes by less than
-    a patch.
-    """
-    shorter, longer = min(image_size), max(image_size)
-    scale = min(shorter_side / shorter, shorter_side * 1333 // 800 / longer)
-    # To whole pixels first; 1e-6 is for sides that meet their length but for rounding.
-    sides = (round(side * scale) if side == shorter else int(side * scale + 1e-6) for side in image_size)
-    height, width = (max(side // PATCH_SIZE, 1) * PATCH_SIZE for side in sides)
-    return height, width
 
 
 def warp(image: np.ndarray, img_size: int | tuple[int, int]) -> np.ndarray:

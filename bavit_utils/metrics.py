@@ -148,6 +148,7 @@ class DetectionEvaluation:
             coco_eval.accumulate()
             coco_eval.summarize()
         self._stats = coco_eval.stats[:6]
+        self._precision = coco_eval.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, class], all sizes
         self._recalls = coco_eval.params.recThrs
         self._classes = self._flatten(coco_eval.evalImgs)
 
@@ -155,6 +156,12 @@ class DetectionEvaluation:
         """`AP` over IoU 0.50 to 0.95, `AP50`, `AP75`, by COCO's sizes `APs`, `APm`, `APl`; None without objects."""
         names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
         return {name: float(value) if value > -1 else None for name, value in zip(names, self._stats, strict=True)}
+
+    def average_precision_by_class(self) -> dict[int, tuple[float, int]]:
+        """AP over IoU 0.50 to 0.95 of each class that has objects, and how many it has, by label."""
+        counts = [int(objects.sum()) for _, _, _, objects in self._classes]
+        means = self._precision.mean(axis=(0, 1)).tolist()
+        return {label: (ap, n) for label, ap, n in zip(self._categories, means, counts, strict=True) if n}
 
     def _flatten(self, matches: list) -> list[tuple]:
         """For each class: pictures [D], true [T, D] and ignored [T, D] by falling score, objects a picture [N]."""

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from . import config
 from .accuracy import DATA_NOTES
-from .config import CHECKPOINTS, Recipe, get_profile
+from .config import Recipe, get_profile
 from .results import load_rows, short_hash
 from .selectors.heads import SELECTORS
 from .selectors.training import selector_recipe
 
-CARDS = CHECKPOINTS / "README.md"
+CARDS = "README.md"  # among the checkpoints
 _PROFILE_OF = {"sample": "sample", "voc2007": "voc", "voc2012": "voc", "coco": "coco"}
 _LIMITS = {
     "sample": "It has seen drawn scenes only and knows nothing of photographs.",
@@ -31,12 +32,12 @@ which patches of a picture of people matter is not theirs to decide.
 """
 
 
-def bundled(folder: Path = CHECKPOINTS) -> list[Path]:
+def bundled(folder: Path | None = None) -> list[Path]:
     """The checkpoints that the repository holds: without those of photographs at half scale and of own pictures."""
-    return [path for path in sorted(folder.glob("*.safetensors")) if not re.search(r"-half\.|-own-", path.name)]
+    return [path for path in sorted((folder or config.CHECKPOINTS).glob("*.safetensors")) if not re.search(r"-half\.|-own-", path.name)]
 
 
-def model_cards(folder: Path = CHECKPOINTS) -> str:
+def model_cards(folder: Path | None = None) -> str:
     """The cards of the bundled checkpoints in a folder, as Markdown: data, recipe, metrics and limits of each."""
     return "\n".join([_HEAD, *map(_card, bundled(folder))])
 
@@ -100,7 +101,7 @@ def _started_from(start: str | None, folder: Path) -> str:
 
 def _by_hash(digest: str, folder: Path) -> str:
     """Which of the folder's checkpoints has this hash."""
-    found = [path.name for path in sorted(folder.glob("*.safetensors")) if short_hash(path) == digest]
+    found = [path.name for path in sorted((folder or config.CHECKPOINTS).glob("*.safetensors")) if short_hash(path) == digest]
     return f"`{found[0]}`" if found else f"a checkpoint {digest}…"
 
 

@@ -2,8 +2,9 @@
 
 import pandas as pd
 
+from . import config
 from .accuracy import table1
-from .config import REPO, Profile, get_profile
+from .config import Profile, get_profile
 from .cost import bavit_multiply_adds, bavit_parameters, token_table
 from .figures import markdown_table
 from .finetuning_tables import TRAINED_AT, paper_ap
@@ -195,8 +196,8 @@ def update_readme() -> None:
 
     Raises ValueError where the marks are missing.
     """
-    CARDS.write_text(model_cards(), encoding="utf-8")
-    path = REPO / "README.md"
+    (config.CHECKPOINTS / CARDS).write_text(model_cards(), encoding="utf-8")
+    path = config.REPO / "README.md"
     path.write_text(readme_with_results(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 

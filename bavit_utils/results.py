@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .config import REPO, RESULTS
+from . import config
+from .config import REPO
 
 NOT_RUN = "not run here"  # what a table says for a row that is absent
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers", "accelerate", "numpy", "pycocotools")
@@ -98,7 +99,7 @@ def device_name(device: str | torch.device = "cpu") -> str:
 
 
 def save_rows(
-    name: str, run: str, rows: Iterable[Mapping], provenance: Mapping, folder: str | os.PathLike = RESULTS
+    name: str, run: str, rows: Iterable[Mapping], provenance: Mapping, folder: str | os.PathLike | None = None
 ) -> Path:
     """Write one run into `<folder>/<name>.json`: its rows and provenance are replaced, other runs stay.
 
@@ -112,7 +113,7 @@ def save_rows(
     new = [{"run": run} | _plain(row, f"{where}, row {i}") for i, row in enumerate(rows)]
     if not new:
         raise ValueError(f"{where}: no rows to save; a run that was not made is simply absent")
-    path = Path(folder) / f"{name}.json"
+    path = Path(folder or config.RESULTS) / f"{name}.json"
     old = _read(path) if path.exists() else {"provenance": {}, "rows": []}
     runs = dict(sorted({**old["provenance"], run: _plain(provenance, f"{where}, provenance")}.items()))
     all_rows = sorted([row for row in old["rows"] if row["run"] != run] + new, key=lambda row: row["run"])
@@ -147,7 +148,7 @@ def check_against_stored(
     rows: Iterable[Mapping],
     on: list[str],
     tolerance: Mapping[str, float],
-    folder: str | os.PathLike = RESULTS,
+    folder: str | os.PathLike | None = None,
     **where,
 ) -> str:
     """Compare rows computed now with the stored ones of the same `on` columns; returns a sentence that says they agree.
@@ -195,13 +196,13 @@ def _replace(path: Path, text: str) -> None:
         raise
 
 
-def load_rows(name: str, folder: str | os.PathLike = RESULTS, **where) -> pd.DataFrame:
+def load_rows(name: str, folder: str | os.PathLike | None = None, **where) -> pd.DataFrame:
     """The stored rows of `<folder>/<name>.json` whose columns have the given values (a list or tuple: any of them).
 
     `frame.attrs["provenance"]` maps each run in it to its provenance. Where nothing was measured the frame is empty,
     and its table says `NOT_RUN`. Raises ValueError, naming the file, where that is broken.
     """
-    path = Path(folder) / f"{name}.json"
+    path = Path(folder or config.RESULTS) / f"{name}.json"
     content = _read(path) if path.exists() else {"provenance": {}, "rows": []}
     rows = [row for row in content["rows"] if all(_matches(row.get(key), want) for key, want in where.items())]
     frame = pd.DataFrame(rows)

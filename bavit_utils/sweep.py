@@ -1,6 +1,9 @@
 """Thresholds against detections (Table 2): BAViT's maps once, the detector once per threshold, rows to store."""
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +12,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .config import DEPTHS, PATCH_SIZE, Profile
+from .annotations import stacked_labels
+from .config import DEPTHS, Profile
 from .cost import multiply_adds
 from .data.records import Record
-from .images import keep_aspect_size
+from .images import warp
 from .metrics import DetectionEvaluation, bootstrap_ap, paired_difference
 from .paper import PAPER_SPARSITIES
 from .pruning import detector_keep, spare_some, threshold_for_sparsity
@@ -20,120 +24,145 @@ from .weights import save_weights
 from .yolos import PrunedYolos, predict
 
 SWEEP_SPARSITIES = (0.70, 0.60, 0.53, *PAPER_SPARSITIES)  # and on to where little is left
-# How Table 2 most likely comes from BAViT's map to the detector's grid; the columns that say so in stored rows.
-PLAIN = {"resize": "nearest", "fill_steps": 0, "spared": 0.0}
+
+
+@dataclass(frozen=True)
+class Way:
+    """From a map to the kept tokens (section 3.5): how Table 2 most likely does it, unless something else is said."""
+
+    resize: str = "nearest"
+    fill_steps: int = 0
+    spared: float = 0.0  # this share of the background is kept all the same, drawn at random
+
+
+PLAIN = vars(Way())  # the columns of stored rows that say so
+
+
+@dataclass
+class Setting:
+    """What the thresholds of a sweep share: pictures, warped once, their labels, and what the dense detector finds.
+
+    `records` and decoded `images` (uint8 [H, W, 3]) go together. With a `folder`, detections are kept there, and the
+    same call goes on where an interrupted one stopped. `readout` is `yolos.predict`'s.
+    """
+
+    profile: Profile
+    records: list[Record]
+    images: Sequence[np.ndarray]
+    detector: PrunedYolos
+    folder: Path | None = None
+    readout: str = "tokens"
+
+    def __post_init__(self):
+        self.sizes = [image.shape[:2] for image in self.images]
+        square = tuple(self.detector.detector.config.image_size)
+        self.images = [warp(image, square) for image in self.images]
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """The true labels on the detector's grid, by the rule of the profile's pruner: int64 [N, rows, cols]."""
+        return torch.from_numpy(stacked_labels(self.records, self.profile.detector_grid, self.profile.pruner_rule))
+
+    @cached_property
+    def dense(self) -> DetectionEvaluation:
+        """What the detector finds on all tokens."""
+        return DetectionEvaluation(self.records, self.detections())
+
+    def detections(self, keep: Tensor | None = None, name: str = "dense") -> list[dict[str, Tensor]]:
+        """Detections on the kept tokens, boolean [N, rows, cols], or all: as of `yolos.predict`.
+
+        In the folder they lie under the `name` and a hash of what is kept.
+        """
+        if keep is not None:
+            name += "-" + hashlib.sha256(np.packbits(keep.numpy()).tobytes()).hexdigest()[:16]
+        name += "" if self.readout == "tokens" else f"-{self.readout}"
+        return detections(
+            self.detector, self.images, keep, self.folder, name, sizes=self.sizes, readout=self.readout
+        )
 
 
 def sweep(
-    profile: Profile,
-    records: list[Record],
-    images: Sequence[np.ndarray],
+    setting: Setting,
     maps: Tensor,
-    detector: PrunedYolos,
     sparsities: Sequence[float] = PAPER_SPARSITIES,
-    fill_steps: int = 0,
-    resize: str = "nearest",
-    labels: Sequence[Tensor] | None = None,
-    folder: Path | None = None,
+    way: Way = Way(),
     bavit: str = "bavit-small",
-    dense: list[dict] | None = None,
-    spared: float = 0.0,
     seed: int = 0,
-    keep_aspect: bool = False,
 ) -> list[dict]:
     """One row for each wanted sparsity, in Table 2's columns: detections, tokens and multiply-adds at its threshold.
 
-    `records`, decoded `images` and `maps` (float32 [N, rows, cols], BAViT's probability or another score) go together.
-    `labels`, int64 [rows, cols] on each picture's grid with 1 foreground, add `fg_recall`. The difference in AP is to
-    the dense detector's `dense` detections, found here if they aren't given. With a `folder`, detections are kept there
-    after each threshold, and the same call goes on where an interrupted one stopped. `spared` is the share of the
-    background that is kept all the same, drawn by `seed`. `sparsity` is the wanted one and `sparsity_reached` the mean
-    over pictures. With `keep_aspect` pictures aren't warped: `shape` says so, each map is brought to its picture's own
-    grid (`detector_grids`), and thresholds stay those found on the square.
+    `maps`, float32 [N, rows, cols], are BAViT's probability or another score, and `bavit` its name; `seed` is what was
+    drawn by. `sparsity` is the wanted one and `sparsity_reached` the mean over pictures; the threshold that gives it is
+    found on these very maps, without labels.
     """
-    grids = detector_grids(profile, images, keep_aspect)
-    shorter_side = profile.detector_img_size if keep_aspect else None
-    maps = spare_some(maps, spared, seed) if spared else maps
-    dense = dense or detections(detector, images, folder=folder, shorter_side=shorter_side)
-    reference = DetectionEvaluation(records, dense)
     rows = []
     for wanted in tqdm(sparsities, desc="sweep", unit="threshold"):
-        # Threshold 1 keeps everything: Table 2's last row.
-        threshold = threshold_for_sparsity(maps, wanted, profile.detector_grid, fill_steps, resize) if wanted else 1.0
-        pairs = zip(maps, grids, strict=True)
-        keep = [detector_keep(one[None], threshold, grid, fill_steps, resize)[0] for one, grid in pairs]
-        name = f"sparsity-{wanted}-fill-{fill_steps}-{resize}" + (f"-spared-{spared}-seed-{seed}" if spared else "")
-        found = detections(detector, images, keep, folder, name, shorter_side)
-        evaluation = DetectionEvaluation(records, found)
+        threshold, keep = keep_at(maps, wanted, setting.profile.detector_grid, way, seed)
+        found = setting.detections(keep, bavit)
+        evaluation = DetectionEvaluation(setting.records, found)
         rows.append(
             {
                 "bavit": bavit,
-                "shape": f"shorter side {shorter_side}" if keep_aspect else "square",
-                "fill_steps": fill_steps,
-                "resize": resize,
-                "spared": spared,
+                **vars(way),
+                "readout": setting.readout,
                 "sparsity": wanted,
                 "threshold": threshold,
                 **evaluation.average_precision(),
                 **bootstrap_ap(evaluation),
-                **paired_difference(evaluation, reference),
-                **_costs(profile, keep, bavit),
-                "fg_recall": _recall(keep, labels),
-                "n_images": len(records),
+                **paired_difference(evaluation, setting.dense),
+                **_costs(setting.profile, keep, bavit),
+                "fg_recall": keep[setting.labels == 1].double().mean().item(),
+                "seed": seed,
+                "n_images": len(setting.records),
             }
         )
     return rows
 
 
-def detector_grids(profile: Profile, images: Sequence[np.ndarray], keep_aspect: bool = False) -> list[tuple[int, int]]:
-    """The detector's patch grid (rows, cols) on each decoded picture: the profile's, or its own if it keeps its aspect."""
-    if not keep_aspect:
-        return [profile.detector_grid] * len(images)
-    sizes = (keep_aspect_size(image.shape[:2], profile.detector_img_size) for image in images)
-    return [(height // PATCH_SIZE, width // PATCH_SIZE) for height, width in sizes]
+def keep_at(
+    maps: Tensor, sparsity: float, grid: tuple[int, int], way: Way = Way(), seed: int = 0
+) -> tuple[float, Tensor]:
+    """The threshold whose mean sparsity is nearest to the wanted one, and its keep mask, boolean [N, *grid]."""
+    maps = spare_some(maps, way.spared, seed) if way.spared else maps
+    # Threshold 1 keeps everything: Table 2's last row.
+    threshold = threshold_for_sparsity(maps, sparsity, grid, way.fill_steps, way.resize) if sparsity else 1.0
+    return threshold, detector_keep(maps, threshold, grid, way.fill_steps, way.resize)
 
 
 def detections(
     detector: nn.Module,
     images: Sequence[np.ndarray],
-    keep: Sequence[Tensor] | None = None,
+    keep: Tensor | None = None,
     folder: Path | None = None,
     name: str = "dense",
-    shorter_side: int | None = None,
     **options,
 ) -> list[dict[str, Tensor]]:
-    """`predict`, kept in `folder` under `name` and the shorter side, if one is given: read from there if it's there.
+    """`predict`, kept in `folder` under `name`, if one is given: read from there if it's there.
 
     `options` are `predict`'s own; the name has to tell them apart.
     """
-    name += f"-shorter-side-{shorter_side}" if shorter_side else ""
     path = folder and Path(folder) / f"{name}.safetensors"
     if path and path.exists():
         stored = load_file(path)
-        return [dict(zip(stored, values)) for values in zip(*stored.values())]
-    found = predict(detector, images, keep, shorter_side=shorter_side, **options)
+        counts = stored.pop("counts").tolist()
+        parts = zip(*(values.split(counts) for values in stored.values()))
+        return [dict(zip(stored, values)) for values in parts]
+    found = predict(detector, images, keep, **options)
     if path:
-        save_weights(
-            path, {key: torch.stack([f[key] for f in found]) for key in found[0]}, {"model": "detections"}, bits=32
-        )
+        together = {key: torch.cat([f[key] for f in found]) for key in found[0]}
+        together["counts"] = torch.tensor([len(f["scores"]) for f in found])
+        save_weights(path, together, {"model": "detections"}, bits=32)
     return found
 
 
-def _costs(profile: Profile, keep: Sequence[Tensor], bavit: str) -> dict[str, float]:
+def _costs(profile: Profile, keep: Tensor, bavit: str) -> dict[str, float]:
     """Tokens over all layers as Table 2 counts them, with class and detection tokens too, and multiply-adds in 1e9."""
-    kept, patches = np.array([[mask.sum().item(), mask.numel()] for mask in keep]).T
+    kept, patches = keep.flatten(1).sum(dim=1).numpy(), keep[0].numel()
     depth = profile.detector_depth
     tokens = DEPTHS.get(bavit, 0) * int(np.prod(profile.bavit_grid)) + depth * kept.mean().item()
     return {
         "sparsity_reached": 1 - (kept / patches).mean().item(),
         "tokens": tokens,
         "tokens_with_prefix": tokens + depth * (1 + profile.num_detection_tokens),
-        "gmacs": multiply_adds(kept, profile, bavit if bavit in DEPTHS else None, patches=patches) / 1e9,
+        "gmacs": multiply_adds(kept, profile, bavit if bavit in DEPTHS else None) / 1e9,
     }
-
-
-def _recall(keep: Sequence[Tensor], labels: Sequence[Tensor] | None) -> float | None:
-    """The share of foreground tokens that stay, over all pictures."""
-    if labels is None:
-        return None
-    return torch.cat([mask[label == 1] for mask, label in zip(keep, labels, strict=True)]).double().mean().item()

@@ -7,14 +7,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import batched_nms, box_convert
 from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
 from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
 from .config import PATCH_SIZE
-from .images import keep_aspect_size, to_batch
+from .images import to_batch
 from .packed import compiled_layer, run_layer
 from .pruning import gather_tokens
 from .weights import fill_model, read_weights, save_weights
+
+BATCH_SIZE = 16  # pictures that `predict` runs together
+NMS_IOU, PATCH_DETECTIONS = 0.5, 100  # of the second readout
 
 
 def create_yolos(
@@ -191,36 +195,57 @@ def detect(output: YolosObjectDetectionOutput, sizes: list[tuple[int, int]]) -> 
     return YolosImageProcessor().post_process_object_detection(output, threshold=-1.0, target_sizes=list(sizes))
 
 
+def detect_by_patches(
+    detector: YolosForObjectDetection, output: YolosObjectDetectionOutput, sizes: list[tuple[int, int]]
+) -> list[dict[str, Tensor]]:
+    """Detections by a second readout that costs no parameter: the heads on the computed patch tokens, not the paper's.
+
+    For detectors whose heads were shared with the patches in training (`training.shared_heads`). Of each class's boxes
+    that overlap by more than IoU NMS_IOU the best stays, and of all at most PATCH_DETECTIONS; otherwise as of `detect`.
+    A pruned patch's output is zero and gives no box.
+    """
+    hidden = output.last_hidden_state[:, 1 : -detector.config.num_detection_tokens]
+    scores, labels = detector.class_labels_classifier(hidden).softmax(dim=-1)[..., :-1].max(dim=-1)
+    boxes = box_convert(detector.bbox_predictor(hidden).sigmoid(), "cxcywh", "xyxy")
+    found = []
+    for i, (height, width) in enumerate(sizes):
+        computed = hidden[i].any(dim=-1)
+        one = {"scores": scores[i][computed], "labels": labels[i][computed]}
+        one["boxes"] = boxes[i][computed] * boxes.new_tensor([width, height] * 2)
+        best = batched_nms(one["boxes"], one["scores"], one["labels"], NMS_IOU)[:PATCH_DETECTIONS]
+        found.append({key: value[best] for key, value in one.items()})
+    return found
+
+
 @torch.inference_mode()
 def predict(
     pruned: PrunedYolos,
     images: Sequence[np.ndarray],
-    keep: Sequence[Tensor] | None = None,
-    batch_size: int = 16,
+    keep: Tensor | None = None,
     after_layers: int = 0,
-    shorter_side: int | None = None,
     square_side: int | None = None,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    readout: str = "tokens",
 ) -> list[dict[str, Tensor]]:
     """Detections of decoded pictures (uint8 [H, W, 3], any sizes), as of `detect`, in their own pixels.
 
-    Pictures are warped to the detector's square, or one of `square_side` pixels, or with a `shorter_side` in pixels
-    keep their aspect (`images.keep_aspect_size`); those of one size run together, and nothing is padded. They are
-    normalised as the detector's configuration says; put it into evaluation first. `keep` holds a boolean mask [rows, cols] on the grid of
-    each picture (`[N, rows, cols]` where all are warped), or is None for all patches.
+    Pictures are warped to the detector's square, or one of `square_side` pixels, and normalised as the detector's
+    configuration says; put it into evaluation first. `keep`, boolean [N, rows, cols] on its grid, is None for all
+    patches. Of pictures that were warped before, `sizes` are the original (height, width). `readout` is "tokens", the
+    detection tokens, or "patches" (`detect_by_patches`).
     """
-    config = pruned.detector.config
-    weight = pruned.detector.vit.embeddings.cls_token
+    config, weight = pruned.detector.config, pruned.detector.vit.embeddings.cls_token
     square = (square_side, square_side) if square_side else tuple(config.image_size)
-    together: dict[tuple[int, int], list[int]] = {}
-    for index, image in enumerate(images):
-        size = keep_aspect_size(image.shape[:2], shorter_side) if shorter_side else square
-        together.setdefault(size, []).append(index)
-    found = {}
-    for size, indices in together.items():
-        for start in range(0, len(indices), batch_size):
-            part = indices[start : start + batch_size]
-            pixels = to_batch([images[i] for i in part], size, config.normalise).to(weight)
-            kept = None if keep is None else torch.stack([keep[i] for i in part]).to(weight.device)
-            output = pruned(pixels, kept, after_layers=after_layers)
-            found.update(zip(part, detect(output, [images[i].shape[:2] for i in part]), strict=True))
-    return [found[index] for index in range(len(images))]
+    sizes = sizes or [image.shape[:2] for image in images]
+    found = []
+    for start in range(0, len(images), BATCH_SIZE):
+        part = slice(start, start + BATCH_SIZE)
+        pixels = to_batch(images[part], square, config.normalise).to(weight)
+        kept = None if keep is None else keep[part].to(weight.device)
+        output = pruned(pixels, kept, after_layers=after_layers)
+        found += (
+            detect(output, sizes[part])
+            if readout == "tokens"
+            else detect_by_patches(pruned.detector, output, sizes[part])
+        )
+    return found

@@ -15,14 +15,15 @@ def tiny_world(tmp_path_factory):
     """
     import torch  # here, as not every test needs it, and it takes long
 
-    from bavit_utils.data import pretrained, records, sample_world
+    from bavit_utils import config
+    from bavit_utils.data import pretrained, sample_world
     from bavit_utils.training import loop
 
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         cache = tmp_path_factory.mktemp("cache")
         patch.setattr(sample_world, "SIZES", ((64, 64),) * 3)
-        patch.setattr(records, "CACHE", cache)
+        patch.setattr(config, "CACHE", cache)
         patch.setattr(pretrained, "imagenet_blocks", lambda: None)
         patch.setattr(loop, "LOG_STEPS", 1)
         sample_world.write_split(cache / "sample", "train", 20, workers=1)

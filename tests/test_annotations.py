@@ -190,6 +190,8 @@ def test_labels_for_takes_mask_or_boxes_with_difficult_ones():
     )
     assert labels_for(record, (2, 2)).tolist() == [[1, 0], [0, 0]]
     assert labels_for(record, (2, 2), "box").tolist() == [[1, 1], [IGNORE_INDEX, IGNORE_INDEX]]
+    mask[16, 16] = 1  # one pixel: any at all is enough for a share of zero
+    assert labels_for(record, (2, 2), tau=0).tolist() == [[1, 0], [0, 1]]
     with pytest.raises(ValueError, match="unknown label rule 'boxes'"):
         labels_for(record, (2, 2), "boxes")
 

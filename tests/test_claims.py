@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+from bavit_utils import config
 from bavit_utils.claims import CLAIMS, GROUPS, about_bavit, base, claims_table, filter_claims
 from bavit_utils.claims.base import STATUSES, Claim, NotRun, Outcome, measured_status, of_each_data
 from bavit_utils.claims.view import ClaimsBrowser, claims_html, counts, counts_figure
@@ -48,7 +49,7 @@ def test_without_stored_rows_measured_claims_are_not_run_and_the_others_stay(tab
     monkeypatch.setattr(
         about_bavit, "foreground_maps", lambda bavit, images: torch.zeros(len(images), *SAMPLE.bavit_grid)
     )
-    monkeypatch.setattr(base, "RESULTS_FOLDER", tmp_path / "nowhere")
+    monkeypatch.setattr(config, "RESULTS", tmp_path / "nowhere")
     empty = claims_table(SAMPLE)
     measured = table["check"].str.contains("stored") & ~table["no."].isin(ALSO_WITHOUT_ROWS)
     assert measured.sum() > 20 and (empty[measured]["status"] == NOT_RUN).all()
@@ -58,7 +59,7 @@ def test_without_stored_rows_measured_claims_are_not_run_and_the_others_stay(tab
 
 @pytest.mark.parametrize("name", ["voc", "coco"])
 def test_profiles_without_rows_of_their_own_say_so(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "RESULTS_FOLDER", tmp_path)
+    monkeypatch.setattr(config, "RESULTS", tmp_path)
     shutil.copy(RESULTS / "table2-sample.json", tmp_path)
     assert CLAIMS[52].outcome(SAMPLE).status != NOT_RUN
     settled = {
@@ -68,7 +69,7 @@ def test_profiles_without_rows_of_their_own_say_so(name, tmp_path, monkeypatch):
 
 
 def test_a_missing_measurement_becomes_a_status_and_names_its_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "RESULTS_FOLDER", tmp_path)
+    monkeypatch.setattr(config, "RESULTS", tmp_path)
 
     def check(profile):
         """Reads

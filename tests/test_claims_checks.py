@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from bavit_utils import config
 from bavit_utils.claims import (
     CLAIMS,
     about_bavit,
     about_detector,
     accuracy,
-    base,
     cost,
     labels,
     method,
@@ -38,7 +38,7 @@ def edit(tmp_path, monkeypatch):
 
     Detections are the sample world's alone, and there are no selectors: tests make these up.
     """
-    monkeypatch.setattr(base, "RESULTS_FOLDER", tmp_path)
+    monkeypatch.setattr(config, "RESULTS", tmp_path)
     for path in RESULTS.glob("*.json"):
         if path.stem == "table2-sample" or not path.stem.startswith(("table2", "selectors", "curves")):
             shutil.copy(path, tmp_path)

@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from bavit_utils.config import CHECKPOINTS, DEPTHS, EVAL_SPLIT, PATCH_SIZE, REPO, data_dir, figures_dir, get_profile
-from bavit_utils.data.records import SPLITS
+from bavit_utils.data.records import SPLITS, class_names
 from bavit_utils.paper import PAPER_SPARSITIES
 
 NAMES = ("sample", "voc", "coco")
@@ -99,3 +99,9 @@ def test_figures_folder_is_made(monkeypatch, tmp_path):
     monkeypatch.setenv("BAVIT_FIGURES_DIR", str(tmp_path / "figures"))
     assert figures_dir(get_profile("voc-512")) == tmp_path / "figures" / "voc-512"
     assert (tmp_path / "figures" / "voc-512").is_dir()
+
+
+def test_a_profile_knows_how_many_classes_its_detector_has():
+    for name in ("sample", "voc", "voc-512", "coco"):
+        profile = get_profile(name)
+        assert profile.num_labels == len(class_names(profile.detector_data))

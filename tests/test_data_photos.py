@@ -102,7 +102,7 @@ def test_they_are_read_with_cocos_classes(records, content):
 
 
 def test_missing_pictures_are_to_be_restored(tmp_path, monkeypatch):
-    monkeypatch.setattr("bavit_utils.data.records.PHOTOS_DIR", tmp_path)
+    monkeypatch.setattr("bavit_utils.config.PHOTOS_DIR", tmp_path)
     with pytest.raises(DataError, match=r"instances_val\.json can't be read .*restore data/photos"):
         load_records("photos", "val")
 

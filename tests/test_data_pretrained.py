@@ -11,7 +11,7 @@ from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcess
 
 from bavit_utils import config
 from bavit_utils.config import get_profile
-from bavit_utils.data import pretrained as hub
+from bavit_utils.data import pretrained
 from bavit_utils.data.pretrained import load_hub_yolos, profile_detector
 from bavit_utils.data.records import class_names
 from bavit_utils.yolos import PrunedYolos, create_yolos, load_yolos, predict, save_yolos
@@ -76,13 +76,10 @@ def test_the_head_is_cut_to_cocos_classes_and_the_table_resized_once(published, 
     assert (cut.logits[0, 0] - cut.logits[0, 1]).abs().max() > 0.01  # detection tokens differ
 
 
-@pytest.mark.parametrize(
-    "img_size, shorter_side, shape", [(128, None, (128, 128)), (None, 128, (128, 192)), (None, 128, (176, 128))]
-)
-def test_detections_are_those_of_transformers_own_way(published, folder, img_size, shorter_side, shape):
-    """Square, and aspect kept with the whole position table: the original's processor, forward and post-processing."""
-    image = picture(*shape)
-    (ours,) = predict(PrunedYolos(load_hub_yolos(img_size, folder)).eval(), [image], shorter_side=shorter_side)
+def test_detections_are_those_of_transformers_own_way(published, folder):
+    """The original's processor, forward and post-processing."""
+    image = picture(*(shape := (128, 128)))
+    (ours,) = predict(PrunedYolos(load_hub_yolos(128, folder)).eval(), [image])
     processor = YolosImageProcessor(size={"shortest_edge": 128, "longest_edge": 213})
     with torch.no_grad():
         output = published(processor(image, return_tensors="pt")["pixel_values"])
@@ -101,7 +98,7 @@ def test_what_is_loaded_can_be_saved_as_ours(folder, tmp_path):
 
 
 def test_a_detector_of_other_classes_is_refused(folder, monkeypatch):
-    monkeypatch.setattr(hub, "class_names", lambda dataset: ("person", "unicorn"))
+    monkeypatch.setattr(pretrained, "class_names", lambda dataset: ("person", "unicorn"))
     with pytest.raises(ValueError, match="unicorn.*id2label"):
         load_hub_yolos(96, folder)
 
@@ -110,10 +107,9 @@ def test_cocos_profile_has_the_published_detector_and_the_others_their_stored_on
     monkeypatch.setattr(config, "CHECKPOINTS", tmp_path)
     monkeypatch.setenv("BAVIT_DATA_DIR", str(folder.parents[1]))
     coco = get_profile("coco")
-    for keep_aspect, patches in ((False, 32 * 32), (True, 50 * 83)):
-        detector, weights = profile_detector(coco, keep_aspect=keep_aspect)
-        assert weights == folder / "model.safetensors" and not detector.training
-        assert detector.vit.embeddings.position_embeddings.shape[1] == 1 + patches + 100
+    detector, weights = profile_detector(coco)
+    assert weights == folder / "model.safetensors" and not detector.training
+    assert detector.vit.embeddings.position_embeddings.shape[1] == 1 + 32 * 32 + 100
     for profile, name in ((coco, "yolos-f"), (get_profile("voc-512"), "yolos")):
         with pytest.raises(FileNotFoundError, match=name):
             profile_detector(profile, name)

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from bavit_utils import config
 from bavit_utils.annotations import VOID
-from bavit_utils.data import records as datasets
 from bavit_utils.data.pictures import DataError
 from bavit_utils.data.records import COCO_CLASSES, class_names, fingerprint, load_records
 
@@ -257,8 +257,8 @@ def test_sample_splits_and_their_remedies(coco, tmp_path, monkeypatch):
     root = path.parents[1]
     path.rename(path.with_name("instances_val.json"))
     (root / "val2017").rename(root / "val")
-    monkeypatch.setattr(datasets, "SAMPLE_DIR", root)
-    monkeypatch.setattr(datasets, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(config, "SAMPLE_DIR", root)
+    monkeypatch.setattr(config, "CACHE", tmp_path / "cache")
     assert load_records("sample", "val")[0].labels.tolist() == [0, 1, 1]
     with _raises("instances_train.json can't be read .*make it with `bavit sample-world`"):
         load_records("sample", "train")

@@ -5,13 +5,10 @@ import io
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
-from transformers.models.yolos.image_processing_yolos import get_size_with_aspect_ratio_yolos
 
 from bavit_utils.data.pictures import DataError, decode_upload, image_size, load_class_mask, load_image
-from bavit_utils.images import BAVIT_NORM, IMAGENET_NORM, keep_aspect_size, to_batch, warp
+from bavit_utils.images import BAVIT_NORM, IMAGENET_NORM, to_batch, warp
 
 
 def _noise(height, width, seed=0):
@@ -153,28 +150,6 @@ def test_warp_gives_the_square_and_averages_what_it_shrinks():
     assert small.shape == (32, 32, 3) and small.dtype == np.uint8
     assert np.abs(small.astype(int) - 100)[:, 1:-1].max() <= 4  # without antialiasing the stripes would alias
     assert np.array_equal(warp(small, 32), small)
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [
-        ((480, 640), (512, 672)),  # 682.7 pixels, lowered to whole patches
-        ((640, 480), (672, 512)),
-        ((500, 333), (768, 512)),
-        ((300, 300), (512, 512)),
-        ((360, 640), (480, 848)),  # 512 would make 910 of the longer side: it becomes 853
-        ((20, 2000), (16, 848)),  # one patch at the least
-    ],
-)
-def test_a_kept_aspect_has_sides_of_whole_patches_within_the_limits(size, expected):
-    assert keep_aspect_size(size, 512) == expected
-
-
-@settings(max_examples=300, deadline=None)
-@given(height=st.integers(64, 4000), aspect=st.floats(0.25, 4), shorter=st.sampled_from([256, 512, 800]))
-def test_a_kept_aspect_has_the_size_of_transformers_own_processor(height, aspect, shorter):
-    size = height, max(int(height * aspect), 64)
-    assert keep_aspect_size(size, shorter) == get_size_with_aspect_ratio_yolos(size, shorter, shorter * 1333 // 800)
 
 
 def test_warp_keeps_relative_positions():

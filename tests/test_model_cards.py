@@ -1,16 +1,17 @@
 """Model cards: every committed checkpoint has one, with what was measured on it, and they are up to date."""
 
 from bavit_utils.bavit import create_bavit, save_bavit
+from bavit_utils.config import CHECKPOINTS
 from bavit_utils.model_cards import CARDS, bundled, model_cards
 from bavit_utils.results import load_rows, short_hash
 
 
 def test_the_cards_are_up_to_date():
-    assert CARDS.read_text(encoding="utf-8") == model_cards(), "run `bavit readme`"
+    assert (CHECKPOINTS / CARDS).read_text(encoding="utf-8") == model_cards(), "run `bavit readme`"
 
 
 def test_every_checkpoint_has_a_card_with_its_metrics_and_hash():
-    cards = {card.split("`")[1]: card for card in CARDS.read_text(encoding="utf-8").split("\n## ")[1:]}
+    cards = {card.split("`")[1]: card for card in (CHECKPOINTS / CARDS).read_text(encoding="utf-8").split("\n## ")[1:]}
     paths = bundled()
     assert sorted(cards) == [path.name for path in paths] and paths
     for path in paths:

@@ -5,14 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bavit_utils import cli_yolos
+from bavit_utils import cli_yolos, config
 from bavit_utils import sweep as module
 from bavit_utils.cli import main
 from bavit_utils.config import get_profile
 from bavit_utils.cost import multiply_adds, token_table
 from bavit_utils.data.records import class_names, load_records
+from bavit_utils.annotations import stacked_labels
 from bavit_utils.pruning import detector_keep
-from bavit_utils.sweep import detections, detector_grids, sweep
+from bavit_utils.sweep import Setting, Way, detections, sweep
 from bavit_utils.yolos import PrunedYolos, create_yolos, predict
 
 TINY = replace(get_profile("sample"), detector_img_size=64, detector_depth=2, num_detection_tokens=4)
@@ -24,37 +25,34 @@ def world():
     torch.manual_seed(0)
     records = load_records("sample", "val", 8)
     detector = PrunedYolos(create_yolos(class_names(TINY.detector_data), **TINY.detector_shape)).eval()
-    maps = torch.rand(8, 12, 12)
-    return {
-        "profile": TINY,
-        "records": records,
-        "images": [r.image() for r in records],
-        "maps": maps,
-        "detector": detector,
-    }
+    return {"profile": TINY, "records": records, "images": [r.image() for r in records], "detector": detector}
+
+
+MAPS = torch.rand(8, 12, 12, generator=torch.Generator().manual_seed(0))
 
 
 def test_rows_have_table_2s_columns_and_add_up(world):
-    labels = torch.randint(0, 2, (8, 4, 4))
-    rows = sweep(**world, sparsities=SPARSITIES, labels=labels)
+    setting = Setting(**world)
+    rows = sweep(setting, MAPS, SPARSITIES)
+    labels = torch.from_numpy(stacked_labels(world["records"], TINY.detector_grid, "mask"))
+    assert torch.equal(setting.labels, labels)
     assert [row["sparsity"] for row in rows] == list(SPARSITIES)
     for row in rows:
         assert row["sparsity_reached"] == pytest.approx(row["sparsity"], abs=1 / 144)
         tokens = token_table(row["sparsity_reached"], TINY)["tokens_total"].iloc[0]
         assert row["tokens"] == pytest.approx(tokens, abs=1)
         assert row["tokens_with_prefix"] == row["tokens"] + 2 * (1 + 4)
-        keep = detector_keep(world["maps"], row["threshold"], (4, 4))
+        keep = detector_keep(MAPS, row["threshold"], (4, 4))
         assert row["gmacs"] == pytest.approx(multiply_adds(keep.flatten(1).sum(1).numpy(), TINY) / 1e9)
         assert row["fg_recall"] == pytest.approx(keep[labels == 1].float().mean().item())
-        assert row["AP_low"] <= row["AP"] <= row["AP_high"] and row["n_images"] == 8 and row["shape"] == "square"
+        assert row["n_images"] == 8 and (row["resize"], row["fill_steps"], row["spared"]) == ("nearest", 0, 0.0)
     last = rows[-1]
     assert last["sparsity_reached"] == 0 and last["delta_AP"] == 0 and last["fg_recall"] == 1
 
 
 def test_other_scores_cost_no_second_network(world):
-    row = sweep(**world, sparsities=(0.5,), bavit="random")[0]
+    row = sweep(Setting(**world), MAPS, (0.5,), bavit="random")[0]
     assert row["tokens"] == pytest.approx(2 * 16 * (1 - row["sparsity_reached"]))
-    assert row["fg_recall"] is None
 
 
 def test_the_same_call_goes_on_where_it_was_stopped(world, tmp_path, monkeypatch):
@@ -66,73 +64,67 @@ def test_the_same_call_goes_on_where_it_was_stopped(world, tmp_path, monkeypatch
             raise KeyboardInterrupt
         return predict(*args, **kwargs)
 
-    whole = sweep(**world, sparsities=SPARSITIES)
+    whole = sweep(Setting(**world), MAPS, SPARSITIES)
     monkeypatch.setattr(module, "predict", counted)
     with pytest.raises(KeyboardInterrupt):
-        sweep(**world, sparsities=SPARSITIES, folder=tmp_path)
-    assert sweep(**world, sparsities=SPARSITIES, folder=tmp_path) == whole
-    assert len(calls) == 2 + 1 + 2  # dense and one threshold, the one that was stopped, the two that were left
-    sweep(**world, sparsities=SPARSITIES, folder=tmp_path)
-    assert len(calls) == 5
+        sweep(Setting(**world, folder=tmp_path), MAPS, SPARSITIES)
+    assert sweep(Setting(**world, folder=tmp_path), MAPS, SPARSITIES) == whole
+    done = len(calls)
+    sweep(Setting(**world, folder=tmp_path), MAPS, SPARSITIES)
+    assert len(calls) == done
 
 
-def test_detections_come_back_from_disk_as_they_were(world, tmp_path):
-    found = detections(world["detector"], world["images"], folder=tmp_path)
-    again = detections(world["detector"], world["images"], folder=tmp_path)
+def test_kept_detections_are_those_of_their_own_choice(world, tmp_path):
+    """Another choice under the same name and sparsity must not find them."""
+    setting = Setting(**world, folder=tmp_path)
+    first, other = (torch.rand(8, 4, 4, generator=torch.Generator().manual_seed(k)) < 0.5 for k in (1, 2))
+    found = setting.detections(first, "random")
+    assert all(torch.equal(a["scores"], b["scores"]) for a, b in zip(setting.detections(first, "random"), found))
+    assert not torch.equal(setting.detections(other, "random")[0]["scores"], found[0]["scores"])
+
+
+@pytest.mark.parametrize("readout", ["tokens", "patches"])
+def test_detections_come_back_from_disk_as_they_were(world, tmp_path, readout):
+    found = detections(world["detector"], world["images"], folder=tmp_path, readout=readout)
+    again = detections(world["detector"], world["images"], folder=tmp_path, readout=readout)
     for one, other in zip(found, again, strict=True):
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_spared_background_stays_at_equal_sparsity(world):
-    maps = torch.rand(8, 4, 4)  # on the detector's grid: a patch is a patch
-    plain, spared = (
-        sweep(**{**world, "maps": maps}, sparsities=(0.5,), spared=share, labels=(maps < 0.4).long(), seed=1)[0]
-        for share in (0.0, 0.25)
-    )
+    maps = torch.rand(8, 4, 4, generator=torch.Generator().manual_seed(3))  # on the detector's grid: a patch is a patch
+    setting = Setting(**world)
+    setting.labels = (maps < 0.4).long()
+    plain, spared = (sweep(setting, maps, (0.5,), Way(spared=share), seed=1)[0] for share in (0.0, 0.25))
     assert spared["spared"] == 0.25 and spared["sparsity_reached"] == pytest.approx(plain["sparsity_reached"], abs=0.02)
     assert plain["fg_recall"] == 0 < spared["fg_recall"] < 0.5  # what has the lowest probability is kept in part
     assert spared["threshold"] < plain["threshold"]
 
 
-def test_pictures_that_keep_their_aspect_are_pruned_on_their_own_grids(world, tmp_path, monkeypatch):
-    grids, seen = detector_grids(TINY, world["images"], keep_aspect=True), []
-    assert {(4, 4), (4, 5), (5, 4)} == set(grids)  # 64, and 85.3 lowered to whole patches
-    assert set(detector_grids(TINY, world["images"])) == {(4, 4)}
-
-    def watched(detector, images, keep=None, **kwargs):
-        seen.append((keep, kwargs))
-        return predict(detector, images, keep, **kwargs)
-
-    monkeypatch.setattr(module, "predict", watched)
-    labels = [torch.randint(0, 2, grid) for grid in grids]
-    kept, dense = sweep(**world, sparsities=(0.5, 0.0), labels=labels, folder=tmp_path, keep_aspect=True)
-    square = sweep(**world, sparsities=(0.5,), folder=tmp_path)[0]
-    assert [kwargs["shorter_side"] for _, kwargs in seen] == [64, 64, 64, None, None]  # none is read for another shape
-    assert kept["shape"] == "shorter side 64" and kept["threshold"] == square["threshold"]
-    masks = [detector_keep(one[None], kept["threshold"], grid)[0] for one, grid in zip(world["maps"], grids)]
-    assert all(torch.equal(one, other) for one, other in zip(masks, seen[1][0], strict=True))
-    shares = torch.tensor([mask.double().mean() for mask in masks])
-    assert kept["sparsity_reached"] == pytest.approx(1 - shares.mean().item()) == pytest.approx(0.5, abs=0.05)
-    found = sum((mask & (label == 1)).sum() for mask, label in zip(masks, labels))
-    assert kept["fg_recall"] == pytest.approx((found / sum((label == 1).sum() for label in labels)).item())
-    assert dense["delta_AP"] == 0 and dense["sparsity_reached"] == 0
-    mean_patches = sum(rows * cols for rows, cols in grids) / 8
-    assert dense["tokens"] == pytest.approx(2 * 144 + 2 * mean_patches) and dense["gmacs"] > square["gmacs"]
+def test_pictures_are_warped_once_and_their_boxes_are_in_their_own_pixels(world, monkeypatch):
+    warped, original, seen = [], module.warp, []
+    monkeypatch.setattr(module, "warp", lambda *args: warped.append(1) or original(*args))
+    monkeypatch.setattr(module, "predict", lambda *args, **kwargs: seen.append(predict(*args, **kwargs)) or seen[-1])
+    setting = Setting(**world)
+    sweep(setting, MAPS, (0.5, 0.0))
+    assert len(warped) == len(world["images"]) and len(seen) == 3
+    for one, other in zip(setting.detections(), predict(world["detector"], world["images"]), strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_the_command_fills_both_shapes_side_by_side(tmp_path, monkeypatch):
+def test_the_commands_store_rows_and_share_their_detections(tmp_path, monkeypatch):
     stored = {}
-    monkeypatch.setattr(cli_yolos, "RUNS", tmp_path)
+    monkeypatch.setattr(config, "RUNS", tmp_path)
     monkeypatch.setattr(cli_yolos, "SWEEP_SPARSITIES", (0.35,))
+    monkeypatch.setattr(cli_yolos, "LOST_SPARSITIES", (0.35,))
     monkeypatch.setattr(cli_yolos, "save_rows", lambda name, run, rows, source: stored.update({name: (run, rows)}))
-    command = ["sweep", "--profile", "sample", "--limit", "3", "--selectors", "bavit-small", "--store"]
-    assert main(command) == 0 and main([*command, "--keep-aspect"]) == 0
-    (run, square), (kept_run, kept) = stored["table2-sample"], stored["table2-sample-keep-aspect"]
-    assert run == kept_run == "yolos-bavit-small" and square[0]["shape"] == "square"
-    assert kept[0]["shape"] == "shorter side 256" and kept[0]["gmacs"] != square[0]["gmacs"]
-    assert sorted(path.name for path in tmp_path.rglob("*.safetensors")) == [
-        "dense-shorter-side-256.safetensors",
-        "dense.safetensors",
-        "sparsity-0.35-fill-0-nearest-shorter-side-256.safetensors",
-        "sparsity-0.35-fill-0-nearest.safetensors",
-    ]
+    options = ["--profile", "sample", "--limit", "3", "--selectors", "bavit-small", "--store"]
+    assert main(["sweep", *options]) == 0
+    run, rows = stored["table2-sample"]
+    assert run == "yolos-bavit-small" and [row["sparsity"] for row in rows] == [0.35]
+    kept = sorted(path.name for path in tmp_path.rglob("*.safetensors"))
+    assert len(kept) == 2 and kept[1] == "dense.safetensors" and kept[0].startswith("bavit-small-")
+    assert main(["objects", *options]) == 0
+    assert sorted(path.name for path in tmp_path.rglob("*.safetensors")) == kept
+    kinds = {row["kind"] for row in stored["objects-sample"][1]}
+    assert kinds == {"object", "class", "false-positives"}

@@ -2,7 +2,6 @@
 
 import csv
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -13,9 +12,9 @@ from bavit_utils.cli import main
 from bavit_utils.config import Recipe, get_profile
 from bavit_utils.data.records import class_names
 from bavit_utils.pruning import sparsity
-from bavit_utils.results import load_rows, save_rows, short_hash
-from bavit_utils.training import curves, finetuning
+from bavit_utils.results import load_rows, short_hash
 from bavit_utils.training import detector as detector_training
+from bavit_utils.training import finetuning
 from bavit_utils.training import loop as training
 from bavit_utils.training.detector import detection_loss, detection_records
 from bavit_utils.training.finetuning import Pruner, choose_pruner, finetune, finetuned_name
@@ -254,8 +253,8 @@ def test_without_a_trained_detector_it_says_so(tmp_path, monkeypatch):
 @pytest.mark.parametrize("options, name", [((), "yolos-f"), (("--sparsity", "0"), "yolos-control")])
 def test_the_verb_stores_checkpoint_and_curve(options, name, tmp_path, monkeypatch):
     monkeypatch.setattr(cli_yolos, "get_profile", lambda profile: TINY)
-    monkeypatch.setattr(finetuning, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(curves, "save_rows", partial(save_rows, folder=tmp_path))
+    monkeypatch.setattr(config, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(config, "RESULTS", tmp_path)
     assert main(["finetune", *options, "--epochs", "1", "--seed", "3", "--store"]) == 0
     _, metadata = read_weights(TINY.checkpoint(name), "yolos")
     assert metadata["dataset"] == "sample" and metadata["seed"] == 3

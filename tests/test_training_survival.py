@@ -28,8 +28,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 from training_process import both, ended, free_port, start
 
-from bavit_utils.data import records as datasets
-from bavit_utils.data.records import class_names
+from bavit_utils import config
+from bavit_utils.data.records import class_names, load_records
 from bavit_utils.training import loop
 from bavit_utils.training.detector import detection_loss
 from bavit_utils.training.loop import fit
@@ -91,7 +91,7 @@ def test_a_training_killed_again_and_again_ends_as_one_never_killed(whole, tmp_p
 @pytest.mark.slow
 def test_the_command_killed_at_any_time_ends_as_one_never_killed(whole, tmp_path):
     folder = tmp_path / "run"
-    command = [sys.executable, training_process.__file__, str(datasets.CACHE), str(folder), "bavit"]
+    command = [sys.executable, training_process.__file__, str(config.CACHE), str(folder), "bavit"]
     for rows in (1, 4, 9):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         while process.poll() is None and (not (folder / "log.csv").exists() or len(losses_of(folder)) < rows):
@@ -261,7 +261,7 @@ def test_torchrun_starts_two_processes(tiny_world, tmp_path, model):
     one, two = tmp_path / "one" / "run", tmp_path / "two"
     assert ended(start(one, model=model)) == [0]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
-    command = [*launch, training_process.__file__, str(datasets.CACHE), str(two), model]
+    command = [*launch, training_process.__file__, str(config.CACHE), str(two), model]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert {"process 0 of 2", "process 1 of 2"} <= set(done.stdout.splitlines())
@@ -271,7 +271,7 @@ def test_torchrun_starts_two_processes(tiny_world, tmp_path, model):
 def test_the_detectors_loss_in_one_process_is_transformers_own(tiny_world):
     torch.manual_seed(0)
     detector = PrunedYolos(create_yolos(class_names(TINY.detector_data), **TINY.detector_shape))
-    records = datasets.load_records("sample", "train", 6)
+    records = load_records("sample", "train", 6)
     data = DetectionPictures(records, 64, RECIPE)
     pixels, targets = next(iter(DataLoader(data, 6, sampler=[(i, i) for i in range(6)], collate_fn=collate_detection)))
     targets[0] = {name: value[:0] for name, value in targets[0].items()}  # a picture without an object

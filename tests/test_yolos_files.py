@@ -12,7 +12,7 @@ from bavit_utils import yolos
 from bavit_utils.config import data_dir, get_profile
 from bavit_utils.data.pretrained import imagenet_blocks, start_from_imagenet
 from bavit_utils.data.records import class_names
-from bavit_utils.images import keep_aspect_size, to_batch
+from bavit_utils.images import to_batch, warp
 from bavit_utils.weights import save_weights
 from bavit_utils.yolos import PrunedYolos, create_yolos, detect, load_yolos, predict, save_yolos
 
@@ -112,31 +112,14 @@ def test_predict_warps_normalises_and_gives_boxes_in_each_pictures_pixels(detect
     keep = torch.rand(3, *SMALL.detector_grid) < 0.5
     images = [np.random.default_rng(i).integers(0, 255, (40 + 30 * i, 90, 3), dtype=np.uint8) for i in range(3)]
     pruned = PrunedYolos(detector).eval()
-    found = predict(pruned, images, keep, batch_size=2)
+    found = predict(pruned, images, keep)
     with torch.no_grad():
         output = pruned(to_batch(images, 96, "bavit"), keep)
     for ours, expected in zip(found, detect(output, [image.shape[:2] for image in images]), strict=True):
         torch.testing.assert_close(ours["boxes"], expected["boxes"], atol=1e-3, rtol=0)
         torch.testing.assert_close(ours["scores"], expected["scores"], atol=1e-5, rtol=0)
+    warped, sizes = [warp(image, 96) for image in images], [image.shape[:2] for image in images]
+    again = predict(pruned, warped, keep, sizes=sizes)
+    assert all(torch.equal(one["boxes"], other["boxes"]) for one, other in zip(again, found, strict=True))
     detector.config.normalise = "imagenet"
     assert (predict(pruned, images, keep)[2]["scores"] - found[2]["scores"]).abs().max() > 1e-5
-
-
-def test_predict_keeps_aspects_and_runs_each_picture_on_its_own_grid(detector):
-    sizes = [(40, 60), (128, 96), (50, 75), (90, 90)]
-    images = [np.random.default_rng(i).integers(0, 255, (*size, 3), dtype=np.uint8) for i, size in enumerate(sizes)]
-    resized = [keep_aspect_size(size, 96) for size in sizes]
-    assert resized == [(96, 144), (128, 96), (96, 144), (96, 96)]
-    keep = [torch.rand(height // 16, width // 16) < 0.5 for height, width in resized]
-    pruned = PrunedYolos(detector).eval()
-    found = predict(pruned, images, keep, shorter_side=96)
-    for image, size, mask, ours in zip(images, resized, keep, found, strict=True):
-        with torch.no_grad():
-            (alone,) = detect(pruned(to_batch([image], size), mask[None]), [image.shape[:2]])
-        torch.testing.assert_close(ours["boxes"], alone["boxes"], atol=1e-3, rtol=0)
-        torch.testing.assert_close(ours["scores"], alone["scores"], atol=1e-5, rtol=0)
-    square, kept = predict(pruned, images), predict(pruned, images, shorter_side=96)
-    assert (square[0]["boxes"] - kept[0]["boxes"]).abs().max() > 1e-3
-    torch.testing.assert_close(square[3]["boxes"], kept[3]["boxes"], atol=1e-3, rtol=0)
-    with pytest.raises(ValueError, match=r"\[1, 6, 9\].*resize_grid"):
-        predict(pruned, images[:1], [keep[1]], shorter_side=96)

@@ -16,8 +16,8 @@ import torch
 from accelerate import PartialState
 from test_training_loop import TINY
 
-from bavit_utils import cli
-from bavit_utils.data import pretrained, records
+from bavit_utils import cli, config
+from bavit_utils.data import pretrained
 from bavit_utils.training import bavit, detector, loop, pictures
 
 PROCESSES = multiprocessing.get_context("forkserver")  # one import of torch for all the processes below
@@ -35,7 +35,7 @@ POINTS = {
 def prepare(cache: Path) -> None:
     """The tiny world, with tokens to ignore in every other picture; a row of log for every step."""
     torch.set_num_threads(1)
-    records.CACHE = cache
+    config.CACHE = cache
     pretrained.imagenet_blocks = lambda: None
     loop.LOG_STEPS = 1
     labels_for = pictures.labels_for
@@ -87,7 +87,7 @@ def run(cache: Path, folder: Path, signals: tuple, save_seconds: float, environ:
 def start(folder, signals=(), save_seconds=0.0, environ=(), **options):
     """A new process that trains in `folder`."""
     folder.parent.mkdir(exist_ok=True)
-    args = (records.CACHE, folder, signals, save_seconds, dict(environ), options)
+    args = (config.CACHE, folder, signals, save_seconds, dict(environ), options)
     process = PROCESSES.Process(target=run, args=args)
     process.start()
     return process

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 import torch
 from own_pictures import write_coco, write_voc
 
-from bavit_utils import cli, cli_bavit, cli_yolos, config, model_cards, report, results
+from bavit_utils import cli, cli_bavit, cli_yolos, config
 from bavit_utils.bavit import create_bavit, save_bavit
 from bavit_utils.config import DEPTHS, REPO, Profile, get_profile
 from bavit_utils.data import pretrained, sample_world
@@ -65,17 +64,10 @@ def _tiny_variant(run_variant, variant, *args):
 def move_into(root: Path, patch: pytest.MonkeyPatch) -> None:
     """Send all that is read and written below `root`; the bundled pictures alone stay the repository's."""
     data = root / "data"
-    folders = {"RUNS": root / "runs", "CACHE": data / "cache"}
+    folders = {"REPO": root, "RUNS": root / "runs", "CACHE": data / "cache"}
     folders |= {"CHECKPOINTS": data / "checkpoints", "RESULTS": data / "results"}
-    for name, module in [*sys.modules.items()]:
-        for constant in folders if name.startswith("bavit_utils.") else ():
-            if constant in vars(module):
-                patch.setattr(module, constant, folders[constant])
-    patch.setattr(results.save_rows, "__defaults__", (folders["RESULTS"],))
-    patch.setattr(results.load_rows, "__defaults__", (folders["RESULTS"],))
-    patch.setattr(model_cards.model_cards, "__defaults__", (folders["CHECKPOINTS"],))
-    patch.setattr(report, "CARDS", folders["CHECKPOINTS"] / "README.md")
-    patch.setattr(report, "REPO", root)
+    for name, folder in folders.items():
+        patch.setattr(config, name, folder)
     patch.setenv("BAVIT_FIGURES_DIR", str(root / "figures"))
     patch.setenv("BAVIT_DATA_DIR", str(data))
     patch.delenv("BAVIT_PROFILE", raising=False)

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ..config import RESULTS, Profile
+from ..config import Profile
 from ..metrics import shown_interval
 from ..results import NOT_RUN, load_rows
 from ..sweep import PLAIN
 
 REPRODUCED, PARTLY, NOT_AS_STATED = "reproduced", "partly", "not reproducible as stated"
 STATUSES = (REPRODUCED, PARTLY, NOT_AS_STATED, NOT_RUN)
-RESULTS_FOLDER = RESULTS  # where every check reads; a test may set another
 MEASURED_ON = {
     "sample": "sample world",
     "voc": "VOC2007 at half scale",
@@ -63,11 +62,11 @@ class Claim:
 
 
 def stored(name: str, *needs: str, **where) -> pd.DataFrame:
-    """`load_rows` in `RESULTS_FOLDER`, without rows that lack a number in one of the columns `needs`.
+    """`load_rows`, without rows that lack a number in one of the columns `needs`.
 
     Raises NotRun, naming the file, where nothing is left.
     """
-    rows = load_rows(name, RESULTS_FOLDER, **where)
+    rows = load_rows(name, **where)
     rows = rows.dropna(subset=list(needs)) if set(needs) <= set(rows) else rows.iloc[:0]
     if not len(rows):
         wanted = ", ".join(str(value) for value in where.values() if isinstance(value, str))
@@ -81,8 +80,6 @@ def table2_rows(name: str, bavit: str = "bavit-small", detector: str = "yolos", 
     From BAViT's map to the kept tokens as in `sweep.PLAIN`, but for what `way` changes. Raises NotRun.
     """
     rows = stored(f"table2-{name}", "AP", bavit=bavit, detector=detector, **PLAIN | way)
-    if "shape" in rows:
-        rows = rows[rows["shape"].isna() | (rows["shape"] == "square")]
     return rows.drop_duplicates("sparsity").set_index("sparsity")
 
 

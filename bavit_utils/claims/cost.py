@@ -1,6 +1,7 @@
 """Checks of what the paper says of parameters, operations, tokens, memory and time (sections 3.5 and 4.1)."""
 
 import numpy as np
+from transformers.models.yolos.image_processing_yolos import get_size_with_aspect_ratio_yolos
 
 from ..bavit import create_bavit
 from ..config import DEPTHS, PATCH_SIZE, Profile
@@ -13,7 +14,6 @@ from ..cost import (
     yolos_parameters,
 )
 from ..finetuning_tables import TRAINED_AT
-from ..images import keep_aspect_size
 from ..paper import PAPER
 from .base import NOT_AS_STATED, PARTLY, REPRODUCED, Claim, Outcome, percent, stored
 
@@ -69,7 +69,8 @@ def yolos_operations(profile: Profile) -> Outcome:
 
 def benchmark_shape(profile: Profile) -> Outcome:
     """Brings a 640×480 picture to the published evaluation's size (shorter side 512 px), and counts patches."""
-    size = keep_aspect_size((480, 640), PAPER.detector_img_size)
+    shorter = PAPER.detector_img_size
+    size = get_size_with_aspect_ratio_yolos((480, 640), shorter, shorter * 1333 // 800)
     patches = _patches(*size)
     return Outcome(
         REPRODUCED if patches == PAPER.detector_tokens else NOT_AS_STATED,

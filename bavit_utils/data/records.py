@@ -20,8 +20,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
+from .. import config
 from ..annotations import VOID
-from ..config import CACHE, PHOTOS_DIR, SAMPLE_DIR, data_dir
+from ..config import data_dir
 from .own import OWN, all_masked, completed, own_classes, own_files, own_remedy, voc_picture
 from .pictures import DataError, image_size, load_class_mask, load_image
 from .sample_world import CLASSES as SAMPLE_CLASSES
@@ -228,9 +229,9 @@ def _read_coco(dataset: str, split: str, limit: int | None) -> list[Record]:
 
 def _official_files(dataset: str, split: str) -> tuple[Path, Path]:
     if dataset == "photos":
-        return PHOTOS_DIR / "annotations" / f"instances_{split}.json", PHOTOS_DIR / split
+        return config.PHOTOS_DIR / "annotations" / f"instances_{split}.json", config.PHOTOS_DIR / split
     year = "2017" if dataset == "coco" else ""
-    root = data_dir() / "coco" if dataset == "coco" else SAMPLE_DIR if split == "val" else CACHE / "sample"
+    root = data_dir() / "coco" if dataset == "coco" else config.SAMPLE_DIR if split == "val" else config.CACHE / "sample"
     return root / "annotations" / f"instances_{split}{year}.json", root / f"{split}{year}"
 
 

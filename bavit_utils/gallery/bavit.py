@@ -6,11 +6,12 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from .. import config
 from ..accuracy import DATA_NOTES, table1
 from ..accuracy_plots import ablation_figure, table1_figure
 from ..annotations import stacked_labels
 from ..bavit import create_bavit, foreground_maps, load_bavit
-from ..config import CHECKPOINTS, DEPTHS, EVAL_SPLIT, PAPER_RECIPE, Profile
+from ..config import DEPTHS, EVAL_SPLIT, PAPER_RECIPE, Profile
 from ..cost import bavit_multiply_adds, bavit_parameters
 from ..drawings import draw_bavit
 from ..explorer.pictures import photographs
@@ -150,7 +151,7 @@ def _background(profile: Profile) -> Figure:
 def _photographs(profile: Profile) -> Figure | None:
     images = list(photographs().values())
     names = ("sample-mask", "voc2012-mask", "voc2007-box", "coco-mask")
-    paths = {name: CHECKPOINTS / f"bavit-small-{name}.safetensors" for name in names}
+    paths = {name: config.CHECKPOINTS / f"bavit-small-{name}.safetensors" for name in names}
     maps = {name: foreground_maps(load_bavit(path), images) for name, path in paths.items() if path.exists()}
     keeps = {name: keep_mask(fg_prob, 0.5).numpy() for name, fg_prob in maps.items()}
     return figure4(images, keeps) if keeps else None

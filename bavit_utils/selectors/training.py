@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..annotations import stacked_labels
-from ..config import RUNS, Profile, Recipe
+from ..config import Profile, Recipe, run_folder
 from ..data.pretrained import profile_detector
 from ..data.records import load_records
 from ..images import renormalise, to_batch
@@ -69,7 +69,7 @@ def train_selector(
         levels = selector(patch_grid(detector, pixels))
         return getattr(selector, "module", selector).loss([level.float() for level in levels], target)
 
-    folder = folder or RUNS / f"{name}-{profile.pruner_data}{profile.suffix}-seed{seed}"
+    folder = folder or run_folder(f"{name}-{profile.pruner_data}{profile.suffix}-seed{seed}")
     made_for = {"detector": short_hash(made_for), "dataset": profile.pruner_data, "profile": profile.name, "seed": seed}
     trained = fit(
         selector,

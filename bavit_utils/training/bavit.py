@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..annotations import stacked_labels
 from ..bavit import accumulative_cross_entropy, create_bavit, foreground_maps, token_weight
-from ..config import DEPTHS, PATCH_SIZE, RUNS, Profile, Recipe
+from ..config import DEPTHS, PATCH_SIZE, Profile, Recipe, run_folder
 from ..data import pretrained
 from ..data.records import Record, load_training_lists
 from ..images import warp
@@ -34,7 +34,7 @@ def train_bavit(
     list is logged.
     """
     dataset, rule = dataset or profile.bavit_data, rule or profile.bavit_rule
-    folder = folder or RUNS / f"{model}-{dataset}-{rule}{profile.suffix}-seed{seed}"
+    folder = folder or run_folder(f"{model}-{dataset}-{rule}{profile.suffix}-seed{seed}")
     train, dev = token_records(dataset, limit)
     torch.manual_seed(seed)
     bavit = create_bavit(DEPTHS[model], profile.bavit_img_size, pretrained.imagenet_blocks())

@@ -10,7 +10,7 @@ from transformers import YolosConfig, YolosForObjectDetection
 from transformers.loss.loss_for_object_detection import HungarianMatcher, ImageLoss
 from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
-from ..config import PATCH_SIZE, RUNS, Profile, Recipe
+from ..config import PATCH_SIZE, Profile, Recipe, run_folder
 from ..data import pretrained
 from ..data.records import Record, class_names, load_training_lists
 from ..images import renormalise, to_batch
@@ -78,7 +78,7 @@ def train_yolos(
         some = [data.picture(index) for index in range(0, len(data), -(-len(data) // 64))]
         start_as_patches(model.detector, to_batch(some, profile.detector_img_size))
     identity = {"model": "yolos", "dataset": profile.detector_data, "start": short_hash(start) if start else None}
-    folder = folder or RUNS / f"yolos-{profile.detector_data}{profile.suffix}-seed{seed}"
+    folder = folder or run_folder(f"yolos-{profile.detector_data}{profile.suffix}-seed{seed}")
     trained = fit_yolos(model, data, dev, folder, identity=identity, max_steps=max_steps, max_minutes=max_minutes)
     return trained.detector, folder
 

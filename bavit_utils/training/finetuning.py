@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import YolosForObjectDetection
 
 from ..bavit import foreground_maps, foreground_probability, load_bavit
-from ..config import RUNS, Profile, Recipe
+from ..config import Profile, Recipe, run_folder
 from ..data.pretrained import profile_detector
 from ..pruning import detector_keep, threshold_for_sparsity
 from ..results import short_hash
@@ -82,7 +82,7 @@ def finetune(
         raise ValueError(f"the sparsity is a share from 0 up to, without, 1 (the paper's is 0.35), not {sparsity}")
     name = finetuned_name(sparsity)
     detector, start = profile_detector(profile)
-    folder = folder or RUNS / f"{name}-{profile.detector_data}{profile.suffix}-seed{seed}"
+    folder = folder or run_folder(f"{name}-{profile.detector_data}{profile.suffix}-seed{seed}")
     model = PrunedYolos(detector)
     bavit = load_bavit(profile.checkpoint("bavit-small")) if sparsity else None
     train, dev = detection_records(profile, limit)

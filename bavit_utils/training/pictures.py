@@ -113,7 +113,7 @@ class TokenPictures(Pictures):
 
     def __init__(self, records: list[Record], img_size: int, recipe: Recipe, rule: str, seed: int = 0, tau=None):
         super().__init__(records, img_size, recipe, seed)
-        self.rule, self.tau = rule, tau or TAU.get(rule)
+        self.rule, self.tau = rule, TAU.get(rule) if tau is None else tau
         sizes = {img_size, recipe.small_img_size} if recipe.small_epochs else {img_size}
         self.labels = {size: [] for size in sizes}
         self.regions = []  # what crops are labelled from: masks uint8 [S, S], or boxes in pixels of the square

@@ -13,7 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from ...config import CACHE, SAMPLE_DIR
+from ... import config
 from .canvas import Canvas
 from .shapes import SHAPES
 
@@ -120,9 +120,9 @@ def write_split(folder: Path, split: str, count: int | None = None, workers: int
 
 def ensure_train_split(count: int | None = None) -> Path:
     """Draw the training split into the cache if it isn't there; returns the annotation file."""
-    return write_split(CACHE / "sample", "train", count)
+    return write_split(config.CACHE / "sample", "train", count)
 
 
 def ensure_val_split() -> Path:
     """The bundled validation split's annotation file; it is drawn only where the bundle is missing."""
-    return write_split(SAMPLE_DIR, "val")
+    return write_split(config.SAMPLE_DIR, "val")
