@@ -254,4 +254,5 @@ def with_interval(name: str, values: np.ndarray) -> dict[str, float | None]:
 
 def shown_interval(value: float, low: float, high: float, sign: str = "") -> str:
     """A share and its interval in per cent, "98.0 [97.4, 98.5]"; with the sign "+" a difference, in points."""
-    return "{:{s}.1f} [{:{s}.1f}, {:{s}.1f}]".format(*(100 * share for share in (value, low, high)), s=sign)
+    shown = (round(100 * share, 1) + 0.0 for share in (value, low, high))  # without a minus before zero
+    return "{:{s}.1f} [{:{s}.1f}, {:{s}.1f}]".format(*shown, s=sign)

@@ -269,3 +269,4 @@ def test_an_interval_holds_95_of_100_and_leaves_out_what_is_not_defined():
 def test_intervals_are_shown_in_per_cent():
     assert shown_interval(0.98, 0.9744, 0.9851) == "98.0 [97.4, 98.5]"
     assert shown_interval(-0.028, -0.0371, 0.004, "+") == "-2.8 [-3.7, +0.4]"
+    assert shown_interval(-0.0001, -0.003, 0.003, "+") == "+0.0 [-0.3, +0.3]"
