@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from bavit_utils.config import get_profile
 from bavit_utils.cost import multiply_adds
 from bavit_utils.experiments import benchmark
-from bavit_utils.experiments.benchmark import SPARSITIES, ragged_masks, throughput
+from bavit_utils.experiments.benchmark import SPARSITIES, break_even, ragged_masks, throughput, times_dense
 
 SAMPLE = get_profile("sample")
 
@@ -111,3 +113,25 @@ def test_whoever_prunes_has_run_bavit(maps, monkeypatch):
     prefix = 2 * (1 + tiny.num_detection_tokens)
     assert computed["dense"] == computed["transformers"] == 2 * 16 + prefix
     assert computed["gather", 0.35] == ragged_masks(tiny, maps, 0.35, 2).sum().item() + prefix
+
+
+ROWS = pd.DataFrame(
+    [
+        {"batch": batch, "method": method, "sparsity": sparsity, "speedup": speedup, "median_ms": 100 * batch / speedup}
+        for batch in (1, 8)
+        for method, sparsity, speedup in (
+            ("dense", 0.0, 1.0), ("gather", 0.5, 2.0), ("gather", 0.0, 0.9), ("gather", 0.1, 1.1), ("pad", 0.05, 3.0),
+        )
+    ]
+)  # fmt: skip
+
+
+def test_break_even_lies_between_the_measured_sparsities():
+    assert break_even(ROWS, 1) == pytest.approx(0.05)
+    assert np.isnan(break_even(ROWS.assign(speedup=0.5), 8))
+    assert break_even(ROWS.assign(speedup=1.5), 8) == 0
+
+
+def test_speed_between_the_measured_sparsities_is_interpolated_in_time():
+    found = times_dense(ROWS, 8, pd.Series([0.1, 0.3, 0.5]))
+    np.testing.assert_allclose(found, [1.1, 1 / np.mean([1 / 1.1, 1 / 2]), 2])

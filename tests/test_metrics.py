@@ -16,8 +16,11 @@ from bavit_utils.metrics import (
     average_precision,
     bootstrap_ap,
     fg_recall_at,
+    interval,
     paired_difference,
+    shown_interval,
     token_metrics,
+    with_interval,
 )
 
 
@@ -308,3 +311,16 @@ def test_the_cut_of_the_recall_is_to_the_nearest_token(sparsity, dropped):
 
 def test_a_probability_of_one_half_is_foreground():
     assert token_metrics(np.full((2, 1, 2), 0.5), np.ones((2, 1, 2)), n_boot=5)["accuracy"] == 1.0
+
+
+def test_an_interval_holds_95_of_100_and_leaves_out_what_is_not_defined():
+    drawn = np.concatenate([np.arange(1001.0), [np.nan]])
+    assert interval(drawn) == (25, 975) and interval(drawn[-1:]) == (None, None)
+    columns = with_interval("share", np.concatenate([[7.0], drawn]))
+    assert columns == {"share": 7, "share_low": 25, "share_high": 975}
+
+
+def test_intervals_are_shown_in_per_cent():
+    assert shown_interval(0.98, 0.9744, 0.9851) == "98.0 [97.4, 98.5]"
+    assert shown_interval(-0.028, -0.0371, 0.004, "+") == "-2.8 [-3.7, +0.4]"
+    assert shown_interval(-0.0001, -0.003, 0.003, "+") == "+0.0 [-0.3, +0.3]"
