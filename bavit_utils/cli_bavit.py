@@ -105,10 +105,14 @@ def calibrate(args: argparse.Namespace) -> None:
 
 
 def _chosen(args: argparse.Namespace) -> tuple[Profile, str, str, Path]:
-    """Profile, data set and label rule, the profile's where none is named, and BAViT-small's checkpoint for them."""
+    """Profile, data set and label rule, the profile's where none is named, and BAViT-small's checkpoint for them.
+
+    The bundled photographs are COCO's, and so is the BAViT for them.
+    """
     profile = get_profile(args.profile)
     dataset, rule = args.dataset or profile.bavit_data, args.rule or profile.bavit_rule
-    return profile, dataset, rule, profile.checkpoint("bavit-small", dataset, rule)
+    trained_on = "coco" if dataset == "photos" else dataset
+    return profile, dataset, rule, profile.checkpoint("bavit-small", trained_on, rule)
 
 
 def _maps_and_labels(checkpoint: Path, records, profile: Profile, rule: str) -> tuple[torch.Tensor, torch.Tensor]:
