@@ -21,12 +21,13 @@ def table1() -> pd.DataFrame:
     means = ["accuracy", "majority", "balanced_accuracy", "auroc", "fg_recall_at_35", "train_s"]
     firsts = ["accuracy_low", "accuracy_high", "n_train", "n_images"]
     stored = load_rows("table1").reindex(columns=[*_TRAINING, "seed", *means, *firsts])
+    stored = stored.astype(dict.fromkeys(_TRAINING, str))  # where nothing is stored, too
     runs = stored.sort_values("seed", kind="stable").groupby(_TRAINING, as_index=False)
     ours = runs[means].mean().merge(runs[firsts].first())
     ours["seeds"], ours["seed_std"] = runs.size()["size"], runs["accuracy"].std()["accuracy"]
     ours["minutes"] = ours.pop("train_s") / 60
     ours["img_size"] = [_img_size(*row) for row in ours[["dataset", "recipe"]].itertuples(index=False)]
-    ours["data"] = ours["dataset"].astype(str).str.replace(r"20\d\d$", "", regex=True)
+    ours["data"] = ours["dataset"].str.replace(r"20\d\d$", "", regex=True)
     paper = pd.DataFrame(PAPER.table1).drop(columns="depth").rename(columns={"accuracy": "paper", "dataset": "data"})
     beside = paper.merge(ours, how="left", on=["model", "data"])
     beside["dataset"] = beside["dataset"].fillna(beside["data"])
