@@ -31,7 +31,7 @@ def table1() -> pd.DataFrame:
     paper = pd.DataFrame(PAPER.table1).drop(columns="depth").rename(columns={"accuracy": "paper", "dataset": "data"})
     beside = paper.merge(ours, how="left", on=["model", "data"])
     beside["dataset"] = beside["dataset"].fillna(beside["data"])
-    others = ours[~ours["data"].isin(paper["data"])]
+    others = ours[~ours["data"].isin(paper["data"])].sort_values("model", ascending=False, kind="stable")
     return pd.concat([beside, others], ignore_index=True).drop(columns="data")
 
 
