@@ -59,7 +59,8 @@ def train(args: argparse.Namespace) -> None:
 def postprocess(args: argparse.Namespace) -> None:
     """Measure the appendix's neighbour fill beside moving the threshold alone."""
     profile, dataset, rule = _chosen(args)
-    checkpoint = profile.checkpoint("bavit-small", dataset, rule)
+    # The bundled photographs are COCO's, and so is the BAViT for them.
+    checkpoint = profile.checkpoint("bavit-small", "coco" if dataset == "photos" else dataset, rule)
     records = load_records(dataset, EVAL_SPLIT[dataset], args.limit)
     rows = postprocessing_rows(*_maps_and_labels(checkpoint, records, profile, rule))
     for row in rows:

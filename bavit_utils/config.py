@@ -109,7 +109,7 @@ class Profile:
 # BAViT-large is ten blocks, BAViT-small two (section 3.2).
 DEPTHS = {"bavit-small": 2, "bavit-large": 10}
 NUM_LABELS = {"sample": 8, "voc2007": 20, "voc2012": 20, "coco": 80}
-EVAL_SPLIT = {"sample": "val", "voc2007": "test", "voc2012": "val", "coco": "val", "own": "val"}
+EVAL_SPLIT = {"sample": "val", "voc2007": "test", "voc2012": "val", "coco": "val", "own": "val", "photos": "val"}
 
 # What the paper says of its training (section 3.4): Adam, a step schedule, 100 epochs. The rest is not said, and chosen here:
 # a rate of 1e-4 that falls tenfold every 40 epochs, 32 pictures a batch, and the pictures as they are.
