@@ -14,13 +14,12 @@ from ..bavit import create_bavit, foreground_maps, load_bavit
 from ..config import DEPTHS, EVAL_SPLIT, PAPER_RECIPE, Profile
 from ..cost import bavit_multiply_adds, bavit_parameters
 from ..drawings import draw_bavit
-from ..explorer.pictures import photographs
 from ..paper import PAPER
 from ..picture_plots import figure4
 from ..plots import sparsity_histogram, training_curves
 from ..pruning import keep_mask, sparsity
 from ..results import NOT_RUN, load_rows
-from .entry import Entry, split_maps, split_records
+from .entry import Entry, photographs, split_maps, split_records
 
 _PARTS = {
     "patch_embed": "16 x 16 x 3 values to 192", "pos_embed": "learned, added",

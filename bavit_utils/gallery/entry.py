@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
+import skimage.data
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -67,3 +68,11 @@ def split_maps(checkpoint: Path, dataset: str, split: str, limit: int | None = N
     if not checkpoint.exists():
         return None
     return foreground_maps(load_bavit(checkpoint), [record.image() for record in split_records(dataset, split, limit)])
+
+
+def photographs() -> dict:
+    """The photographs that come with scikit-image and show something a detector may know: uint8 [H, W, 3] by name."""
+    return {
+        "cat": skimage.data.chelsea(), "astronaut": skimage.data.astronaut(), "coffee": skimage.data.coffee(),
+        "rocket": skimage.data.rocket(),
+    }  # fmt: skip

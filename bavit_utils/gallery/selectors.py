@@ -10,7 +10,6 @@ from matplotlib.text import Text
 from ..annotations import stacked_labels
 from ..config import Profile
 from ..data.pretrained import profile_detector
-from ..explorer.pictures import photographs
 from ..picture_plots import figure4
 from ..results import load_rows
 from ..selector_plots import comparison_figure, context_figure, selector_title, typical_pictures
@@ -18,7 +17,7 @@ from ..selector_tables import comparison_table, context_table, verdicts
 from ..pruning import detector_keep
 from ..selectors.scores import Inputs, ranks, scores, trained_files
 from ..yolos import PrunedYolos
-from .entry import Entry, split_records
+from .entry import Entry, photographs, split_records
 
 SHOWN = ("sparse-detr", "focus-detr", "bavit-small", "contrast")  # Fig. 1's, and the one that has learnt nothing
 KEPT_AT = 0.6  # sparsity
