@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import cli_bavit, cli_selectors, cli_yolos
+from .checks import check_number
 from .config import DEPTHS, EVAL_SPLIT, PROFILE_NAMES, get_profile
 from .data.download import fetch
 from .data.sample_world import ensure_train_split, ensure_val_split
@@ -56,6 +57,21 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
+    return int(text)
+
+
+def _minutes(text: str) -> float:
+    """A number, 0 or more."""
+    try:
+        return check_number("the number of minutes", float(text), 0)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 _HEAD = """The long runs of the BAViT reproduction. Each goes on where it was stopped, and what comes out is
 kept in data/checkpoints and data/results only with --store. `bavit <verb> --help` has examples.
 
@@ -65,10 +81,10 @@ BAVIT_DATA_DIR; voc-512 and coco, the paper's sizes. Which one: --profile, or BA
 _PROFILE = f"{', '.join(PROFILE_NAMES[:-1])} or {PROFILE_NAMES[-1]}; default: BAVIT_PROFILE, or sample"
 _OPTIONS = {
     "profile": {"choices": PROFILE_NAMES, "metavar": "NAME", "help": _PROFILE},
-    "seed": {"type": int, "default": 0, "metavar": "N", "help": "default: 0"},
+    "seed": {"type": _seed, "default": 0, "metavar": "N", "help": "default: 0"},
     "limit": {"type": _positive, "metavar": "N", "help": "use only the first N pictures of each list"},
     "max-steps": {"type": _positive, "metavar": "N", "help": "stop after N steps, with the state saved"},
-    "max-minutes": {"type": float, "metavar": "N", "help": "stop after N minutes of training, with the state saved"},
+    "max-minutes": {"type": _minutes, "metavar": "N", "help": "stop after N minutes of training, with the state saved"},
     "epochs": {"type": _positive, "metavar": "N", "help": "of the whole schedule; default: the profile's"},
     "dataset": {"choices": tuple(EVAL_SPLIT), "help": "default: the profile's"},
     "rule": {"choices": ("mask", "box"), "help": "what the labels come from; default: the profile's"},

@@ -13,7 +13,7 @@ from .data.records import Record, check_pictures, load_records
 from .experiments.ablations import ABLATIONS, run_variant
 from .experiments.calibration import calibration_rows
 from .experiments.postprocessing import postprocessing_rows
-from .metrics import token_metrics
+from .metrics import shown, token_metrics
 from .results import device_name, store
 from .training.bavit import token_records, train_bavit
 from .training.curves import read_curve, store_curve
@@ -49,7 +49,7 @@ def train(args: argparse.Namespace) -> None:
     }  # fmt: skip
     print(
         f"token accuracy {row['accuracy']:.4f} (always one class: {row['majority']:.4f}), "
-        f"balanced {row['balanced_accuracy']:.4f}, on {len(records)} pictures"
+        f"balanced {shown(row['balanced_accuracy'])}, on {len(records)} pictures"
     )
     if args.store:
         source = store("table1", folder.name, [row], {f"{dataset}/{EVAL_SPLIT[dataset]}": records}, [target])

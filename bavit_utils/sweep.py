@@ -35,7 +35,7 @@ class Way:
     spared: float = 0.0  # this share of the background is kept all the same, drawn at random
 
 
-PLAIN = vars(Way())  # the columns of stored rows that say so
+PLAIN = vars(Way()) | {"readout": ["tokens", None]}  # the columns of stored rows that say so; older rows lack the last
 
 
 @dataclass

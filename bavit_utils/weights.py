@@ -90,7 +90,7 @@ def _to_int8(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def described(metadata: dict, key: str, path: str | Path, low: int = 1, high: int = 4096) -> int:
-    """A size in a checkpoint's metadata, which somebody else may have written; ValueError, with the file, for no size."""
+    """A size in a checkpoint's metadata, which anybody may have written; ValueError, with the file, for no size."""
     try:
         return check_number(key, metadata.get(key), low, high, whole=True)
     except ValueError as error:

@@ -100,8 +100,9 @@ def first(part: str, **values):
     return lambda content: content[part][0].update(values)
 
 
-def without(part: str, key: str):
-    return lambda content: content[part][0].pop(key) and None
+def without(part: str, key: str | None = None):
+    """An edit that takes out a key of the first one, or the whole part."""
+    return lambda content: [(content[part][0] if key else content).pop(key or part), None][1]
 
 
 # ---- COCO's form: lists
@@ -115,8 +116,8 @@ WRONG_LISTS = {
     "a list": (lambda c: [1], "malformed"),
     "a number": (lambda c: 5, "malformed"),
     "no pictures": (lambda c: c.update(images=[], annotations=[]), "names no pictures"),
-    "no images": (lambda c: c.pop("images") and None, "no 'images' is given"),
-    "no annotations": (lambda c: c.pop("annotations") and None, "no 'annotations' is given"),
+    "no images": (without("images"), "no 'images' is given"),
+    "no annotations": (without("annotations"), "no 'annotations' is given"),
     "null annotations": (lambda c: c.update(annotations=None), "malformed"),
     "a text for an annotation": (lambda c: c.update(annotations=["a"]), "malformed"),
     "picture id twice": (first("images", id=1), "picture ids 1 occur twice"),
@@ -396,7 +397,7 @@ def test_class_names_follow_every_edit(voc):
 
 def test_val_pictures_that_are_training_pictures_are_said(coco):
     shutil.copy(coco / "train" / "0000.jpg", coco / "val" / "0000.jpg")
-    with pytest.warns(UserWarning, match="1 of your own val pictures are training pictures, too"):
+    with pytest.warns(UserWarning, match="1 of your own val pictures are training pictures, too: "):
         load_training_lists("own")
 
 

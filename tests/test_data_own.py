@@ -178,3 +178,18 @@ def test_all_who_choose_tokens_compare_on_pictures_with_boxes_alone(workplace, m
     assert run("compare --profile own --store", {"BAVIT_DATA_DIR": str(OWN_FOLDER)}) == 0
     assert "oracle-mask: not run here, as these pictures have boxes alone" in capsys.readouterr().out
     assert {"bavit-small", "sparse-detr", "focus-detr", "oracle-box", "tome"} <= {*load_rows("selectors-own").selector}
+
+
+def test_val_pictures_without_any_object_are_measured_all_the_same(workplace, monkeypatch, capsys):
+    monkeypatch.setenv("BAVIT_DATA_DIR", str(OWN_FOLDER))
+    path = OWN_FOLDER / "annotations" / "val.json"
+    content = json.loads(path.read_text())
+    path.unlink()  # it is a link
+    path.write_text(json.dumps(content | {"annotations": []}))
+    for command in ("train-bavit --profile own --store", "sweep --profile own --store"):
+        assert run(command) == 0, capsys.readouterr().err
+    assert "undefined" in capsys.readouterr().out
+    (row,) = load_rows("table1").to_dict("records")
+    assert row["auroc"] is None and row["majority"] == 1.0
+    rows = load_rows("table2-own")
+    assert rows.AP.isna().all() and rows.fg_recall.isna().all() and (rows.tokens > 0).all()

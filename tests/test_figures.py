@@ -14,7 +14,7 @@ from PIL import Image
 
 from bavit_utils import figures, picture_plots
 from bavit_utils.config import get_profile
-from bavit_utils.figures import save, save_figure, save_table
+from bavit_utils.figures import save, save_animation, save_figure, save_table
 
 matplotlib.use("Agg")
 SAMPLE = get_profile("sample")
@@ -165,6 +165,31 @@ def test_pictures_of_others_are_not_stored(folder, monkeypatch):
     assert not list(folder.rglob("*.*"))
     save(line(), "figure4", "Bundled photographs.", shows="photos")
     assert [path.name for path in folder.rglob("*.png")] == ["figure4.png"]
+
+
+def scenes(*heights: int) -> list[Image.Image]:
+    """A white bar of each height on black."""
+    rows = np.arange(64)[:, None, None]
+    return [Image.fromarray(np.where(rows < height, np.uint8(255), np.uint8(0)).repeat(96, 1).repeat(3, 2))
+            for height in heights]
+
+
+def test_an_animation_holds_all_frames_and_is_written_when_it_changes(folder, monkeypatch):
+    monkeypatch.setenv("BAVIT_PROFILE", "sample")
+    path = folder / "sample" / "rising.gif"
+    save_animation(scenes(10, 20, 30), "rising", "A bar rises.", shows="photos")
+    with Image.open(path) as stored:
+        assert (stored.n_frames, stored.size, stored.info["loop"]) == (3, (96, 64), 0)
+    assert json.loads((path.parent / "index.json").read_text())["rising (animation)"]["caption"] == "A bar rises."
+    age(path)
+    save_animation(scenes(10, 20, 30), "rising", "A bar rises.", shows="photos")
+    assert path.stat().st_mtime_ns == 10**18
+    for others in (scenes(10, 20, 31), scenes(10, 20)):
+        age(path)
+        save_animation(others, "rising", "A bar rises.", shows="photos")
+        assert path.stat().st_mtime_ns != 10**18
+    save_animation(scenes(1, 2), "others", "VOC's.", shows="voc2007")
+    assert not path.with_name("others.gif").exists()
 
 
 @pytest.mark.parametrize(("column", "value", "written"), [

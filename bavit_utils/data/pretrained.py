@@ -31,8 +31,8 @@ _BLOCK_PARTS = {
 def imagenet_blocks() -> dict[str, Tensor] | None:
     """ImageNet ViT-tiny's state dict under timm's tensor names, in float32; None, with a warning, where there is none.
 
-    Read from `weights/` in the data folder; where it isn't there, fetched into it. ValueError for a damaged file, or one
-    of another network.
+    Read from `weights/` in the data folder; where it isn't there, fetched into it. ValueError for a damaged file, or
+    one of another network.
     """
     folder = data_dir() / "weights"
     path = next(iter(sorted(folder.glob("vit_tiny_patch16_224*.safetensors"))), None)

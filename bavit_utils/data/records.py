@@ -147,11 +147,12 @@ def with_classes_of(record: Record, dataset: str) -> Record:
 def load_training_lists(dataset: str, limit: int | None = None) -> dict[str, list[Record]]:
     """All training lists of a data set that are there, by name ("voc2007/train"), as of `load_records`.
 
-    VOC2007's `trainextra` may be missing: the official download doesn't have it.
+    VOC2007's `trainextra` may be missing: the official download doesn't have it. Warns where val pictures of your own
+    are among the training pictures.
     """
     lists = {f"{dataset}/train": load_records(dataset, "train", limit)}
     if dataset == OWN and (both := _shared(lists["own/train"], load_records(OWN, "val"))):
-        warnings.warn(f"{both} of your own val pictures are training pictures, too: numbers on them say little", stacklevel=3)
+        warnings.warn(f"{both} of your own val pictures are training pictures, too: they tell little", stacklevel=3)
     if dataset == "voc2007" and _listing(dataset, "trainextra").exists():
         lists[f"{dataset}/trainextra"] = load_records(dataset, "trainextra", limit)
     return lists
@@ -167,8 +168,8 @@ def check_pictures(records: Iterable[Record], rule: str) -> None:
 
 def _shared(some: Iterable[Record], others: Iterable[Record]) -> int:
     """How many of the others' pictures are among the first, byte for byte."""
-    known, found = ([hashlib.sha256(r.image_path.read_bytes()).digest() for r in part] for part in (some, others))
-    return sum(digest in {*known} for digest in found)
+    digests = [[hashlib.sha256(r.image_path.read_bytes()).digest() for r in part] for part in (some, others)]
+    return sum(map(set(digests[0]).__contains__, digests[1]))
 
 
 def fingerprint(records: Iterable[Record]) -> str:

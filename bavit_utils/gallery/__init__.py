@@ -10,7 +10,7 @@ from ..config import Profile
 from ..data.pictures import DataError
 from ..figures import use_style
 from ..results import NOT_RUN
-from . import bavit, claims, detector, finetuning, labels, selectors, sweep, threshold
+from . import bavit, detector, finetuning, labels, selectors, sweep, threshold
 from .entry import Entry
 
 ENTRIES: tuple[Entry, ...] = (
@@ -21,7 +21,6 @@ ENTRIES: tuple[Entry, ...] = (
     *sweep.ENTRIES,
     *finetuning.ENTRIES,
     *selectors.ENTRIES,
-    *claims.ENTRIES,
 )
 _BY_NAME = {(entry.kind, entry.name): entry for entry in ENTRIES}
 

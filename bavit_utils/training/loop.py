@@ -172,7 +172,7 @@ def _alone_in(folder: Path, model: nn.Module) -> Iterator[None]:
     try:
         lock = FileLock(folder / ".lock").acquire(timeout=0)
     except Timeout:
-        raise ValueError(f"{folder} is in use by another training: wait for its end, or choose another folder") from None
+        raise ValueError(f"{folder} is in use by another training: wait for its end, or take another folder") from None
     with lock:
         yield
 

@@ -49,8 +49,8 @@ class State:
         stored, metadata = read_weights(self.path, "training")
         if metadata.get("identity") != json.loads(json.dumps(self.identity)):
             raise ValueError(
-                f"{self.path} belongs to another training ({metadata.get('identity')}), or its pictures or labels have changed: "
-                "remove its folder, or choose another one"
+                f"{self.path} belongs to another training ({metadata.get('identity')}), "
+                "or its pictures or labels have changed: remove its folder, or choose another one"
             )
         weights = {k.removeprefix("model."): v for k, v in stored.items() if k.startswith("model.")}
         fill_model(self.model, weights, self.path)
