@@ -38,7 +38,7 @@ def score(path, metadata: dict) -> str:
         row = measured(f"selectors-{profile.name}", path, selector=metadata["model"], sparsity=0.35)
         return row and f"AP {100 * row.AP:.1f} with 35 % pruned"
     detector = path.name.split(f"-{profile.detector_data}")[0]
-    row = measured(f"table2-{profile.name}", path, detector=detector, sparsity=0.0, readout=["tokens", None], **PLAIN)
+    row = measured(f"table2-{profile.name}", path, detector=detector, sparsity=0.0, **PLAIN)
     return row and f"AP {100 * row.AP:.1f}, AP50 {100 * row.AP50:.1f}"
 
 
