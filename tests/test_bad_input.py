@@ -30,7 +30,7 @@ from bavit_utils.data.masks import _run_lengths
 from bavit_utils.data.pictures import decode_upload, image_size, load_image
 from bavit_utils.data.records import check_pictures, class_names, load_records, load_training_lists
 from bavit_utils.data.sample_world import write_split
-from bavit_utils.experiments.calibration import choose_threshold
+from bavit_utils.experiments.calibration import operating_point_rows
 from bavit_utils.metrics import token_metrics
 from bavit_utils.pruning import keep_mask, spare_some, threshold_for_sparsity
 from bavit_utils.results import load_rows, save_rows
@@ -381,7 +381,7 @@ def test_no_objects_is_a_legal_data_set(coco):
 
 def choose_nothing(labels) -> bool:
     with pytest.raises(ValueError, match="no foreground among the labels: .*give pictures with objects"):
-        choose_threshold(labels, labels)
+        operating_point_rows(labels, labels, labels, labels)
     return True
 
 
@@ -588,8 +588,6 @@ WRONG_NUMBERS = {
     "maps nan": (lambda: threshold_for_sparsity(MAPS / 0, 0.3, (4, 4)), "not all finite"),
     "share nan": (lambda: spare_some(MAPS, math.nan), "the share to spare is nan"),
     "share above 1": (lambda: spare_some(MAPS, 1.5), "the share to spare is 1.5"),
-    "loss nan": (lambda: choose_threshold(MAPS, (MAPS > 0.5).long(), math.nan), "the share to lose at most is nan"),
-    "loss above 1": (lambda: choose_threshold(MAPS, (MAPS > 0.5).long(), 2), "the share to lose at most is 2"),
     "sparsity of tokens": (lambda: token_table(1.2), "a share from 0 to 1|give"),
     "kept beyond": (lambda: yolos_multiply_adds(1025), "kept counts are from 0 to 1024"),
     "truth for a number": (lambda: check_number("n", True), "n is True: give a number"),
