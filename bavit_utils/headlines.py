@@ -75,7 +75,7 @@ def _accuracy(paper_data: str, dataset: str) -> tuple[str, ...]:
 
 def _table2(profile: Profile, selector: str = "bavit-small", detector: str = "yolos", sparsity: float = AT):
     """Stored rows of Table 2 as the paper most likely has it: one, or one a seed."""
-    stored = {"bavit": selector, "detector": detector, "sparsity": sparsity, "readout": ["tokens", None]}
+    stored = {"bavit": selector, "detector": detector, "sparsity": sparsity}
     return load_rows(f"table2-{profile.name}", **stored, **PLAIN)
 
 

@@ -167,7 +167,7 @@ def test_train_sweep_and_explore(workplace, monkeypatch):
     sources, missing = picture_sources(profile)
     picture = next(iter(sources["own, val"].values()))()
     assert not missing and picture.record.dataset == "own"
-    assert "BAViT-small, trained on own, 192 px" in choices(profile) and Detector.missing(profile) is None
+    assert "BAViT-small, trained on own, 96 px" in choices(profile) and Detector.missing(profile) is None
     pruner = Pruner(profile, "bavit-small", Detector(profile))
     numbers = pruner.numbers(picture, pruner.keep(picture, 0.5))
     assert numbers.patches == 64 and numbers.fg_recall is not None

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
-from bavit_utils import results
+from bavit_utils import config, results
+from bavit_utils.data.records import fingerprint, load_records
 from bavit_utils.paper import PAPER
-from bavit_utils.results import NOT_RUN, check_against_stored, load_rows, provenance, save_rows
+from bavit_utils.results import NOT_RUN, check_against_stored, load_rows, provenance, save_rows, store
 
 
 def test_rows_come_back_and_other_runs_stay(tmp_path):
@@ -28,6 +29,17 @@ def test_rows_come_back_and_other_runs_stay(tmp_path):
     assert frame.attrs["provenance"] == {"a": {"date": "d2"}, "b": {"date": "d3"}}
     stored = json.loads((tmp_path / "table1.json").read_text())["rows"][0]
     assert stored == {"run": "a", "accuracy": 0.1, "n": 3, "x": 2.0}
+
+
+def test_what_a_command_stores_names_its_images_checkpoints_and_how_many_were_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "RESULTS", tmp_path)
+    weights = tmp_path / "bavit.safetensors"
+    weights.write_bytes(b"weights")
+    dev, held_out = load_records("photos", "val", 3), load_records("photos", "val", 2)
+    source = store("table1", "one", [{"accuracy": 0.5}], {"photos/train, end": dev, "photos/val": held_out}, [weights])
+    assert load_rows("table1").attrs["provenance"] == {"one": source}
+    assert source["n_images"] == 2 and source["checkpoints"] == {weights.name: results.short_hash(weights)}
+    assert source["data"] == {"photos/train, end": fingerprint(dev), "photos/val": fingerprint(held_out)}
 
 
 def test_same_rows_same_bytes_one_row_a_line(tmp_path):
