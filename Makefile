@@ -1,20 +1,22 @@
 # `make reproduce` and `make test` do all their own set-up; a second call installs nothing.
 PYTHON ?= python3
 PROFILE ?= sample
+NOTEBOOKS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 UV := uv==0.13.8
 
-.PHONY: help setup reproduce figures test test-slow notebooks lab clean
+.PHONY: help setup reproduce test test-slow notebooks lab clean
 
 help:
-	@echo "make reproduce [PROFILE=sample|voc|coco|voc-half|own]  run every notebook; figures and tables go to figures/<profile>/"
-	@echo "make figures [PROFILE=...]                draw all figures and tables from stored results, without the notebooks"
-	@echo "make test                                 unit tests, and nbval on all notebooks"
-	@echo "make test-slow                            what is too long for make test"
-	@echo "make notebooks                            run all notebooks and keep their outputs"
-	@echo "make lab                                  open JupyterLab"
-	@echo "make clean                                remove the virtual environment"
+	@echo "make reproduce [PROFILE=...] [NOTEBOOKS=\"06 08\"]"
+	@echo "                  run the notebooks, write figures/, set our numbers beside the paper's"
+	@echo "                  PROFILE: sample (default), voc, voc-512, coco, own; NOTEBOOKS: by number (default: all)"
+	@echo "make test         unit tests, and every notebook's outputs against the stored ones"
+	@echo "make test-slow    what is too long for make test"
+	@echo "make notebooks    run the notebooks (or NOTEBOOKS) on the sample world and keep their outputs"
+	@echo "make lab          open JupyterLab"
+	@echo "make clean        remove the virtual environment"
 
 setup: $(VENV)/.ready
 
@@ -27,10 +29,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	touch $@
 
 reproduce: setup
-	$(BIN)/bavit notebooks --profile $(PROFILE)
-
-figures: setup
-	$(BIN)/bavit figures --profile $(PROFILE)
+	$(BIN)/bavit notebooks $(NOTEBOOKS) --profile $(PROFILE)
 
 test: setup
 	$(BIN)/python -m pytest -q -m "not slow" tests
@@ -40,7 +39,7 @@ test-slow: setup
 	$(BIN)/python -m pytest -q -rs -m slow tests
 
 notebooks: setup
-	$(BIN)/bavit notebooks --profile sample --refresh
+	$(BIN)/bavit notebooks $(NOTEBOOKS) --profile sample --refresh
 
 lab: setup
 	$(BIN)/jupyter lab notebooks --ServerApp.tornado_settings='{"websocket_max_message_size": 104857600}'

@@ -12,8 +12,9 @@ from timm.models import VisionTransformer
 from torch import Tensor
 
 from .annotations import IGNORE_INDEX
+from .config import PATCH_SIZE
 from .images import in_batches
-from .weights import fill_model, read_weights, save_weights
+from .weights import described, fill_model, read_weights, save_weights
 
 
 def create_bavit(depth: int, img_size: int, blocks: dict[str, Tensor] | None = None) -> VisionTransformer:
@@ -94,5 +95,6 @@ def load_bavit(path: str | Path) -> VisionTransformer:
     Raises FileNotFoundError for a missing file, ValueError for a damaged one or another kind or shape of model.
     """
     state, metadata = read_weights(path, "bavit")
-    model = create_bavit(metadata["depth"], metadata["img_size"])
+    depth, size = described(metadata, "depth", path, high=64), described(metadata, "img_size", path, PATCH_SIZE)
+    model = create_bavit(depth, size)
     return fill_model(model, state, path).eval()

@@ -6,14 +6,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import cli_bavit, cli_figures, cli_selectors, cli_yolos
+from . import cli_bavit, cli_selectors, cli_yolos
+from .checks import check_number
 from .config import DEPTHS, EVAL_SPLIT, PROFILE_NAMES, get_profile
 from .data.download import fetch
 from .data.sample_world import ensure_train_split, ensure_val_split
 from .data.sources import SOURCES
 from .experiments.ablations import ABLATIONS
-from .notebook_runner import run_notebooks
-from .report import paper_beside_ours, update_readme
+from .headlines import REST, as_text, headlines, update_readme
+from .reproduce import notebook_paths, run_notebooks, write_figures_page
 from .selectors.heads import SELECTORS
 from .selectors.runs import COMPARED
 
@@ -31,22 +32,22 @@ def download(args: argparse.Namespace) -> None:
 
 
 def notebooks(args: argparse.Namespace) -> None:
-    """Run every notebook top to bottom, and set our numbers beside the paper's.
+    """Run the notebooks, all or those of some numbers, and set our numbers beside the paper's.
 
-    Figures and tables go to figures/<profile>/; --refresh writes the outputs back into the notebooks.
+    Figures and tables go to figures/<profile>/ and are listed in figures/README.md (of other profiles than the sample
+    world in figures/<profile>/README.md); --refresh writes the outputs back into the notebooks.
     """
     profile = get_profile(args.profile)
-    try:
-        run_notebooks(profile, refresh=args.refresh)
-    except RuntimeError as error:  # what it says is the cell's own error, and where
-        raise ValueError(error) from error
-    print(paper_beside_ours(profile).to_string(index=False))
-    print(f"\nfigures and tables are in figures/{profile.name}/")
+    run_notebooks(profile, notebook_paths(args.numbers), refresh=args.refresh)
+    write_figures_page(profile)
+    print(f"\n{as_text(headlines(profile))}\n{REST}")
+    print(f"Figures and tables: figures/{profile.name}/")
 
 
 def readme(args: argparse.Namespace) -> None:
-    """Write README.md's table of results and the checkpoints' cards anew."""
+    """Write README.md's rows of results and figures/README.md anew."""
     update_readme()
+    write_figures_page(get_profile("sample"))
 
 
 def _positive(text: str) -> int:
@@ -56,19 +57,34 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
+    return int(text)
+
+
+def _minutes(text: str) -> float:
+    """A number, 0 or more."""
+    try:
+        return check_number("the number of minutes", float(text), 0)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 _HEAD = """The long runs of the BAViT reproduction. Each goes on where it was stopped, and what comes out is
 kept in data/checkpoints and data/results only with --store. `bavit <verb> --help` has examples.
 
-Profiles: sample, drawn scenes at half scale; voc and coco at the paper's sizes; voc, VOC at half
-scale; own, your own pictures in BAVIT_DATA_DIR. Which one: --profile, or BAVIT_PROFILE, or sample.
+Profiles: sample, drawn scenes, and voc, VOC's photographs, both at 256 px; own, your own pictures in
+BAVIT_DATA_DIR; voc-512 and coco, the paper's sizes. Which one: --profile, or BAVIT_PROFILE, or sample.
 """
 _PROFILE = f"{', '.join(PROFILE_NAMES[:-1])} or {PROFILE_NAMES[-1]}; default: BAVIT_PROFILE, or sample"
 _OPTIONS = {
     "profile": {"choices": PROFILE_NAMES, "metavar": "NAME", "help": _PROFILE},
-    "seed": {"type": int, "default": 0, "metavar": "N", "help": "default: 0"},
+    "seed": {"type": _seed, "default": 0, "metavar": "N", "help": "default: 0"},
     "limit": {"type": _positive, "metavar": "N", "help": "use only the first N pictures of each list"},
     "max-steps": {"type": _positive, "metavar": "N", "help": "stop after N steps, with the state saved"},
-    "max-minutes": {"type": float, "metavar": "N", "help": "stop after N minutes of training, with the state saved"},
+    "max-minutes": {"type": _minutes, "metavar": "N", "help": "stop after N minutes of training, with the state saved"},
     "epochs": {"type": _positive, "metavar": "N", "help": "of the whole schedule; default: the profile's"},
     "dataset": {"choices": tuple(EVAL_SPLIT), "help": "default: the profile's"},
     "rule": {"choices": ("mask", "box"), "help": "what the labels come from; default: the profile's"},
@@ -123,10 +139,9 @@ def _parser() -> argparse.ArgumentParser:
     verbs.group("Measuring")
     _add_measurements(verbs)
     verbs.group("Showing")
-    verbs.add("notebooks", notebooks, "profile", example="--profile sample --refresh").add_argument(
-        "--refresh", action="store_true", help="keep the outputs in the notebooks"
-    )
-    verbs.add("figures", cli_figures.draw, "profile", example="--profile sample")
+    shown = verbs.add("notebooks", notebooks, "profile", words="[NN ...] ", example="06 08 --profile sample --refresh")
+    shown.add_argument("numbers", nargs="*", metavar="NN", help="notebooks by number; default: all")
+    shown.add_argument("--refresh", action="store_true", help="keep the outputs in the notebooks")
     verbs.add("readme", readme)
     return verbs.parser
 
@@ -160,7 +175,7 @@ def _add_trainings(verbs: _Verbs) -> None:
 def _add_measurements(verbs: _Verbs) -> None:
     common = "profile", "limit", "store"
     ablate = verbs.add(
-        "ablate", cli_bavit.ablate, *common, "seed", words="WHAT ... ", example="depth init --profile voc-512 --store"
+        "ablate", cli_bavit.ablate, *common, words="WHAT ... ", example="depth init --profile voc-512 --store"
     )
     ablate.add_argument(
         "what", nargs="+", choices=tuple(ABLATIONS), metavar="WHAT", help="any of " + ", ".join(ABLATIONS)
@@ -169,6 +184,9 @@ def _add_measurements(verbs: _Verbs) -> None:
         verbs.add(name, run, *common, "dataset", "rule", example="--profile sample --store")
     example = "--profile sample --store; --profile sample --detector yolos-f --selectors bavit-small --store"
     swept = verbs.add("sweep", cli_yolos.fill_table2, *common, "seed", example=example)
+    swept.add_argument(
+        "--sparsities", nargs="+", type=float, metavar="SHARE", help="the wanted ones; default: Table 2's, and on to 0.70"
+    )
     swept.add_argument("--variants", action="store_true", help="also with the fill, other resizings, partial pruning")
     lost = verbs.add("objects", cli_yolos.lost_objects, *common, "seed", example="--profile sample --store")
     for verb in (swept, lost):

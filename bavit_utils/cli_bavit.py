@@ -9,12 +9,12 @@ from accelerate import PartialState
 from .annotations import stacked_labels
 from .bavit import foreground_maps, load_bavit, save_bavit
 from .config import DEPTHS, EVAL_SPLIT, PAPER_RECIPE, Profile, get_profile, run_folder
-from .data.records import fingerprint, load_records
+from .data.records import Record, check_pictures, load_records
 from .experiments.ablations import ABLATIONS, run_variant
 from .experiments.calibration import calibration_rows
 from .experiments.postprocessing import postprocessing_rows
-from .metrics import token_metrics
-from .results import device_name, provenance, save_rows
+from .metrics import shown, token_metrics
+from .results import device_name, store
 from .training.bavit import token_records, train_bavit
 from .training.curves import read_curve, store_curve
 from .training.loop import split_records
@@ -25,51 +25,42 @@ def train(args: argparse.Namespace) -> None:
 
     --store keeps accuracy and curve, and the checkpoint of seed 0 by the best recipe.
     """
-    profile = get_profile(args.profile)
-    dataset, rule = args.dataset or profile.bavit_data, args.rule or profile.bavit_rule
+    profile, dataset, rule = _chosen(args)
     recipe = {"best": profile.bavit_recipe, "paper": PAPER_RECIPE}[args.recipe]
+    records = load_records(dataset, EVAL_SPLIT[dataset], args.limit)
+    check_pictures(records, rule)
     folder = run_folder(f"{args.model}-{dataset}-{rule}-{args.recipe}{profile.suffix}-seed{args.seed}")
-    model, _ = train_bavit(
-        profile, args.model, dataset, rule, args.seed, recipe, folder, limit=args.limit, max_steps=args.max_steps
-    )
+    stops = {"limit": args.limit, "max_steps": args.max_steps}
+    model, _ = train_bavit(profile, args.model, dataset, rule, args.seed, recipe, folder, **stops)
     if not PartialState().is_main_process:  # of several, the first one measures and stores
         return
     keep = args.store and args.recipe == "best" and args.seed == 0
     target = profile.checkpoint(args.model, dataset, rule) if keep else folder / "model.safetensors"
-    made_from = {"profile": profile.name, "dataset": dataset, "rule": rule, "recipe": args.recipe, "seed": args.seed}
-    save_bavit(model, target, made_from)
-    _evaluate_bavit(profile, args, target, dataset, rule, folder)
-
-
-def _evaluate_bavit(profile: Profile, args, checkpoint: Path, dataset: str, rule: str, folder: Path) -> None:
-    records = load_records(dataset, EVAL_SPLIT[dataset], args.limit)
-    train, _ = token_records(dataset, args.limit)
-    row = {
+    made_for = {"dataset": dataset, "rule": rule, "seed": args.seed}
+    save_bavit(model, target, {"profile": profile.name, "recipe": args.recipe} | made_for)
+    row = made_for | token_metrics(*_maps_and_labels(target, records, profile, rule)) | {
         "model": args.model,
         "depth": DEPTHS[args.model],
-        "dataset": dataset,
-        "rule": rule,
         "recipe": args.recipe + profile.suffix,
-        "seed": args.seed,
-        **token_metrics(*_maps_and_labels(checkpoint, records, profile, rule)),
-        "n_train": len(train),
+        "n_train": len(token_records(dataset, args.limit)[0]),
         "n_images": len(records),
         "train_s": read_curve(folder, args.model)[-1]["seconds"],
         "device": device_name("cuda" if torch.cuda.is_available() else "cpu"),
-    }
+    }  # fmt: skip
     print(
         f"token accuracy {row['accuracy']:.4f} (always one class: {row['majority']:.4f}), "
-        f"balanced {row['balanced_accuracy']:.4f}, on {len(records)} pictures"
+        f"balanced {shown(row['balanced_accuracy'])}, on {len(records)} pictures"
     )
     if args.store:
-        source = provenance({f"{dataset}/{EVAL_SPLIT[dataset]}": fingerprint(records)}, len(records), [checkpoint])
-        save_rows("table1", folder.name, [row], source)
+        source = store("table1", folder.name, [row], {f"{dataset}/{EVAL_SPLIT[dataset]}": records}, [target])
         store_curve(folder, args.model + profile.suffix, source)
 
 
 def postprocess(args: argparse.Namespace) -> None:
     """Measure the appendix's neighbour fill beside moving the threshold alone."""
-    profile, dataset, rule, checkpoint = _chosen(args)
+    profile, dataset, rule = _chosen(args)
+    # The bundled photographs are COCO's, and so is the BAViT for them.
+    checkpoint = profile.checkpoint("bavit-small", "coco" if dataset == "photos" else dataset, rule)
     records = load_records(dataset, EVAL_SPLIT[dataset], args.limit)
     rows = postprocessing_rows(*_maps_and_labels(checkpoint, records, profile, rule))
     for row in rows:
@@ -78,8 +69,8 @@ def postprocess(args: argparse.Namespace) -> None:
             f"accuracy {row['accuracy']:.4f}, recall {row['fg_recall']:.4f}, {row['fg_recall_alone']:.4f} by threshold"
         )
     if args.store:
-        source = provenance({f"{dataset}/{EVAL_SPLIT[dataset]}": fingerprint(records)}, len(records), [checkpoint])
-        save_rows(f"postprocessing-{dataset}", checkpoint.stem, rows, source)
+        measured = {f"{dataset}/{EVAL_SPLIT[dataset]}": records}
+        store(f"postprocessing-{dataset}", checkpoint.stem, rows, measured, [checkpoint])
 
 
 def calibrate(args: argparse.Namespace) -> None:
@@ -87,12 +78,13 @@ def calibrate(args: argparse.Namespace) -> None:
 
     It is the one that loses at most 2 % of the foreground on pictures that BAViT was not trained on.
     """
-    profile, dataset, rule, checkpoint = _chosen(args)
+    profile, dataset, rule = _chosen(args)
+    checkpoint = profile.checkpoint("bavit-small", dataset, rule)
     # The end of the training list, which BAViT isn't trained on, decides; the held-out list is only measured.
     dev = split_records(load_records(dataset, "train"))[1][: args.limit]
     held_out = load_records(dataset, EVAL_SPLIT[dataset], args.limit)
-    pictures = [_maps_and_labels(checkpoint, records, profile, rule) for records in (dev, held_out)]
-    rows = calibration_rows(*pictures[0], *pictures[1])
+    chosen_on, measured_on = (_maps_and_labels(checkpoint, records, profile, rule) for records in (dev, held_out))
+    rows = calibration_rows(*chosen_on, *measured_on)
     for row in rows:
         if row["kind"] == "operating-point":
             print(
@@ -100,43 +92,37 @@ def calibrate(args: argparse.Namespace) -> None:
                 f"{row['fg_recall']:.4f} of the foreground kept, sparsity {row['sparsity']:.4f}"
             )
     if args.store:
-        marks = {f"{dataset}/train, end": fingerprint(dev), f"{dataset}/{EVAL_SPLIT[dataset]}": fingerprint(held_out)}
-        save_rows(f"calibration-{dataset}", checkpoint.stem, rows, provenance(marks, len(held_out), [checkpoint]))
-
-
-def _chosen(args: argparse.Namespace) -> tuple[Profile, str, str, Path]:
-    """Profile, data set and label rule, the profile's where none is named, and BAViT-small's checkpoint for them."""
-    profile = get_profile(args.profile)
-    dataset, rule = args.dataset or profile.bavit_data, args.rule or profile.bavit_rule
-    return profile, dataset, rule, profile.checkpoint("bavit-small", dataset, rule)
-
-
-def _maps_and_labels(checkpoint: Path, records, profile: Profile, rule: str) -> tuple[torch.Tensor, torch.Tensor]:
-    maps = foreground_maps(load_bavit(checkpoint), [record.image() for record in records])
-    return maps, stacked_labels(records, profile.bavit_grid, rule)
+        measured = {f"{dataset}/train, end": dev, f"{dataset}/{EVAL_SPLIT[dataset]}": held_out}
+        store(f"calibration-{dataset}", checkpoint.stem, rows, measured, [checkpoint])
 
 
 def ablate(args: argparse.Namespace) -> None:
     """Train BAViT at half scale with one thing varied: what decides its accuracy."""
-    profile = get_profile(args.profile)
-    dataset, split = profile.bavit_data, EVAL_SPLIT[profile.bavit_data]
-    train, dev = split_records(load_records(dataset, "train", args.limit))
-    held_out = load_records(dataset, split, args.limit)
+    profile, dataset, _ = _chosen(args)
+    train_list, dev = split_records(load_records(dataset, "train", args.limit))
+    held_out = load_records(dataset, EVAL_SPLIT[dataset], args.limit)
     for what in args.what:
         # Choices are made on the end of the training list, statements on the held-out one.
-        measured = dev if what == "recipe" else held_out
-        source = provenance(
-            {f"{dataset}/{'train, end' if what == 'recipe' else split}": fingerprint(measured)}, len(measured)
-        )
+        name, records = ("train, end", dev) if what == "recipe" else (EVAL_SPLIT[dataset], held_out)
         rows = []
         for variant in ABLATIONS[what]:
-            folder = run_folder(f"ablation-{dataset}{profile.suffix}-{variant.name}-seed{args.seed}")
-            rows.append(
-                {"what": what, "dataset": dataset} | run_variant(variant, train, dev, measured, folder, args.seed)
-            )
-            print(
-                f"{what}, {variant.value}: token accuracy {rows[-1]['accuracy']:.4f} on {len(measured)} pictures",
-                flush=True,
-            )
+            folder = run_folder(f"ablation-{dataset}{profile.suffix}-{variant.name}-seed0")
+            row = run_variant(variant, train_list, dev, records, folder)
+            rows.append({"what": what, "dataset": dataset} | row)
+            told = f"{what}, {variant.value}: token accuracy {row['accuracy']:.4f} on {len(records)} pictures"
+            print(told, flush=True)
             if args.store:
-                save_rows(f"ablation-{what}", f"{dataset}-seed{args.seed}", rows, source)
+                store(f"ablation-{what}", f"{dataset}-seed0", rows, {f"{dataset}/{name}": records})
+
+
+def _chosen(args: argparse.Namespace) -> tuple[Profile, str, str]:
+    """Profile, data set and label rule: the profile's where none is named."""
+    profile, named = get_profile(args.profile), vars(args)
+    return profile, named.get("dataset") or profile.bavit_data, named.get("rule") or profile.bavit_rule
+
+
+def _maps_and_labels(
+    checkpoint: Path, records: list[Record], profile: Profile, rule: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    maps = foreground_maps(load_bavit(checkpoint), [record.image() for record in records])
+    return maps, stacked_labels(records, profile.bavit_grid, rule)

@@ -8,6 +8,7 @@ from accelerate import PartialState
 from .config import Profile, get_profile, run_folder
 from .data.pretrained import profile_detector
 from .data.records import fingerprint, load_records
+from .metrics import shown
 from .results import provenance, save_rows, short_hash
 from .selectors import comparison
 from .selectors.runs import CHOICES, COMPARED, REFERENCE
@@ -47,7 +48,7 @@ def compare(args: argparse.Namespace) -> None:
     rows = comparison.compare(inputs, names, folder, repeats=args.repeats)
     for row in rows:
         budget = "" if row["budget"] is None else f" at {row['budget']:.0%}"
-        print(f"{row['selector']}{budget}: AP {row['AP']:.4f}, {row['share']:.3f} of the dense multiply-adds")
+        print(f"{row['selector']}{budget}: AP {shown(row['AP'])}, {row['share']:.3f} of the dense multiply-adds")
     if args.store:
         source = provenance({"/".join(profile.detector_eval): marks}, len(records), dict.fromkeys(files))
         for name in dict.fromkeys(row["selector"] for row in rows):

@@ -15,7 +15,7 @@ from .data.pretrained import profile_detector
 from .data.records import class_names, fingerprint, load_records, load_training_lists
 from .experiments.benchmark import throughput
 from .experiments.objects import MIN_SCORE, class_rows, object_rows, object_table
-from .metrics import DetectionEvaluation
+from .metrics import DetectionEvaluation, shown
 from .paper import PAPER
 from .results import provenance, save_rows, short_hash
 from .selectors.scores import Inputs, scores, trained_files
@@ -84,11 +84,11 @@ def fill_table2(args: argparse.Namespace) -> None:
     for selector, maps, checkpoints in _choices(args, inputs):
         rows = []
         for way in _WAYS if args.variants and selector in DEPTHS else _WAYS[:1]:
-            rows += sweep(setting, maps, SWEEP_SPARSITIES, way, selector, args.seed)
+            rows += sweep(setting, maps, args.sparsities or SWEEP_SPARSITIES, way, selector, args.seed)
         for row in rows:
             print(
                 f"{selector}, {row['resize']}, {row['fill_steps']} filled, {row['spared']:.0%} spared: "
-                f"sparsity {row['sparsity_reached']:.2f}, AP {row['AP']:.4f}, {row['delta_AP']:+.4f}"
+                f"sparsity {row['sparsity_reached']:.2f}, AP {shown(row['AP'])}, {shown(row['delta_AP'], '+.4f')}"
             )
         if args.store:
             run = f"{args.detector}-{selector}" + ("" if selector in DEPTHS else f"-seed{args.seed}")

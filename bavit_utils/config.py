@@ -1,5 +1,6 @@
 """Profiles: which data sets, sizes, thresholds and recipes a run uses. Everything else asks here."""
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass, replace
@@ -108,7 +109,7 @@ class Profile:
 # BAViT-large is ten blocks, BAViT-small two (section 3.2).
 DEPTHS = {"bavit-small": 2, "bavit-large": 10}
 NUM_LABELS = {"sample": 8, "voc2007": 20, "voc2012": 20, "coco": 80}
-EVAL_SPLIT = {"sample": "val", "voc2007": "test", "voc2012": "val", "coco": "val", "own": "val"}
+EVAL_SPLIT = {"sample": "val", "voc2007": "test", "voc2012": "val", "coco": "val", "own": "val", "photos": "val"}
 
 # What the paper says of its training (section 3.4): Adam, a step schedule, 100 epochs. The rest is not said, and chosen here:
 # a rate of 1e-4 that falls tenfold every 40 epochs, 32 pictures a batch, and the pictures as they are.
@@ -244,13 +245,16 @@ PROFILE_NAMES = tuple(_PROFILES)
 def get_profile(name: str | None = None) -> Profile:
     """The named profile, or the one in `BAVIT_PROFILE`, or `sample`. Raises ValueError for an unknown name.
 
-    What `own` trains and stores has the name of the data folder in its own, so that two folders never share it.
+    What `own` trains and stores has the name of the data folder in its own; two names never become one.
     """
     name = name or os.environ.get("BAVIT_PROFILE") or "sample"
     if name not in _PROFILES:
         raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILE_NAMES)}, by name or in BAVIT_PROFILE")
     if name == "own":
-        return replace(_PROFILES[name], suffix="-" + re.sub(r"[^\w.]+", "-", data_dir().resolve().name).strip("-"))
+        folder = data_dir().resolve().name
+        plain = re.sub(r"[^\w.]+", "-", folder).strip("-")
+        mark = "" if plain == folder else "-" + hashlib.sha256(folder.encode()).hexdigest()[:4]  # `a b` isn't `a-b`
+        return replace(_PROFILES[name], suffix=f"-{plain}{mark}")
     return _PROFILES[name]
 
 

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from .annotations import IGNORE_INDEX
 from .config import Profile, figures_dir, get_profile
@@ -38,6 +38,7 @@ COLOURS = {
     "resolution": "#B8860B", "tome": "#882255", "sparse-detr": "#44AA99", "focus-detr": "#AA4499",
     "attention": "#999933", "contrast": "#6A51A3", "centre": "#BDBDBD", "later": "#117733",
 }  # fmt: skip
+BUNDLED = ("", "sample", "photos")  # no pictures, and those that are ours to store
 TEXT_WIDTH, COLUMN_WIDTH = 7.0, 3.4  # inches, the width of a figure across the page, and of one in a column
 
 _STYLE = {
@@ -77,7 +78,7 @@ def save(
     is_table = isinstance(item, pd.DataFrame)
     if is_table:
         shown = save_table(item, name, profile, caption)
-    elif shows in ("", "sample", "photos"):
+    elif shows in BUNDLED:
         save_figure(item, name, profile, bool(shows))
     else:
         return None
@@ -86,6 +87,24 @@ def save(
         "results": list(results), "shows": shows,
     })  # fmt: skip
     return shown if is_table else None
+
+
+def save_animation(
+    frames: Sequence[Image.Image], name: str, caption: str, shows: str = "", milliseconds: int = 400
+) -> None:
+    """Write pictures of one size, one after the other, to `<name>.gif` in the current profile's folder, as of `save`.
+
+    It starts over at its end. A stored animation that looks the same is left untouched.
+    """
+    if shows not in BUNDLED:
+        return
+    profile, drawn = get_profile(), io.BytesIO()
+    first, *others = (frame.convert("RGB").quantize(128, dither=Image.Dither.NONE) for frame in frames)
+    first.save(drawn, format="gif", save_all=True, append_images=others, duration=milliseconds, loop=0)
+    path = figures_dir(profile) / f"{name}.gif"
+    if not _looks_like(path, drawn.getvalue(), 2e-3):
+        path.write_bytes(drawn.getvalue())
+    _note(name, profile, {"kind": "animation", "caption": caption, "paper": "", "results": [], "shows": shows})
 
 
 def _note(name: str, profile: Profile, entry: dict) -> None:
@@ -126,16 +145,22 @@ def _in_256_colours(drawn: io.BytesIO) -> bytes:
     return small.getvalue()
 
 
-def _looks_like(path: Path, png: bytes, tolerance: float) -> bool:
-    """Whether at most the share `tolerance` of a stored picture's pixels is visibly off from the PNG in `png`."""
+def _looks_like(path: Path, content: bytes, tolerance: float) -> bool:
+    """Whether at most the share `tolerance` of a stored PNG's or GIF's pixels is visibly off from that in `content`."""
     if not path.exists():
         return False
     try:
-        stored = np.asarray(Image.open(path).convert("RGB"), dtype=int)
+        stored = _frames(path)
     except OSError:  # damaged: write it anew
         return False
-    new = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int)
-    return stored.shape == new.shape and (np.abs(stored - new).max(axis=2) > 16).mean() <= tolerance
+    new = _frames(io.BytesIO(content))
+    return stored.shape == new.shape and (np.abs(stored - new).max(axis=-1) > 16).mean() <= tolerance
+
+
+def _frames(file: Path | io.BytesIO) -> np.ndarray:
+    """All pictures of a file, int [frames, H, W, 3]."""
+    with Image.open(file) as image:
+        return np.stack([np.asarray(frame.convert("RGB"), dtype=int) for frame in ImageSequence.Iterator(image)])
 
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")

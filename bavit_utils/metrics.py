@@ -24,6 +24,11 @@ def number(x) -> float | None:
     return float(x) if np.isfinite(x) else None
 
 
+def shown(x: float | None, form: str = ".4f") -> str:
+    """A number for a person to read; "undefined" where it is None."""
+    return "undefined" if x is None else format(x, form)
+
+
 def resampling_weights(n_images: int, n_boot: int, seed: int) -> np.ndarray:
     """How often each picture is drawn in each resample, [n_boot, n_images]; equal seeds draw equal pictures."""
     draws = np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), size=n_boot)
@@ -42,16 +47,13 @@ def token_metrics(fg_prob, labels, n_boot: int = 1000, seed: int = 0) -> dict[st
     valid, is_fg = labels != IGNORE_INDEX, labels == 1
     correct = ((fg_prob >= 0.5) == is_fg) & valid
     weights = resampling_weights(len(labels), n_boot, seed)
-    drawn = weights @ valid.sum(1)
-    resampled = (weights @ correct.sum(1))[drawn > 0] / drawn[drawn > 0]
-    low, high = np.percentile(resampled, [2.5, 97.5])
+    with np.errstate(invalid="ignore"):  # a resample may hold no token with a label
+        resampled = (weights @ correct.sum(1)) / (weights @ valid.sum(1))
     fg_share = is_fg.sum() / valid.sum()
     both = 0 < fg_share < 1
     recalls = (correct[is_fg].mean(), correct[valid & ~is_fg].mean()) if both else (np.nan,)
     return {
-        "accuracy": float(correct.sum() / valid.sum()),
-        "accuracy_low": float(low),
-        "accuracy_high": float(high),
+        **with_interval("accuracy", np.append(correct.sum() / valid.sum(), resampled)),
         "majority": float(max(fg_share, 1 - fg_share)),
         "balanced_accuracy": number(np.mean(recalls)),
         "auroc": float(roc_auc_score(is_fg[valid], fg_prob[valid])) if both else None,
@@ -250,5 +252,16 @@ def paired_difference(
 def interval(resampled: np.ndarray) -> tuple[float | None, float | None]:
     """The 95 % interval of bootstrap values [n_boot], those that are defined; None where none is."""
     defined = resampled[np.isfinite(resampled)]
-    low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) else (np.nan, np.nan)
-    return number(low), number(high)
+    return tuple(map(number, np.percentile(defined, [2.5, 97.5]))) if len(defined) else (None, None)
+
+
+def with_interval(name: str, values: np.ndarray) -> dict[str, float | None]:
+    """Columns of an estimate `values[0]` and of its interval over the resamples `values[1:]`: `_low`, `_high`."""
+    low, high = interval(values[1:])
+    return {name: number(values[0]), f"{name}_low": low, f"{name}_high": high}
+
+
+def shown_interval(value: float, low: float, high: float, sign: str = "") -> str:
+    """A share and its interval in per cent, "98.0 [97.4, 98.5]"; with the sign "+" a difference, in points."""
+    shown = (round(100 * share, 1) + 0.0 for share in (value, low, high))  # without a minus before zero
+    return "{:{s}.1f} [{:{s}.1f}, {:{s}.1f}]".format(*shown, s=sign)

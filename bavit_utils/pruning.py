@@ -5,16 +5,22 @@ Grids are `[batch, rows, cols]`; in boolean ones True is foreground, which is ke
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .checks import check_number
 
 
 def keep_mask(fg_prob: Tensor, threshold: float) -> Tensor:
     """Which patches stay: those of `fg_prob >= 1 - threshold`, so a higher threshold keeps more (section 4.2).
 
-    `threshold` is the confidence in background above which a patch goes, 0 to 1. Any shape in, a boolean of it out.
+    `threshold` is the confidence in background above which a patch goes: 0 to 1 where the scores are probabilities. Any
+    shape in, a boolean of it out. ValueError for a threshold that is nan.
     """
+    if np.isnan(threshold).any():
+        raise ValueError("the threshold is nan: give a number from 0 to 1")
     return fg_prob >= 1 - threshold
 
 
@@ -80,8 +86,12 @@ def threshold_for_sparsity(
     """The threshold whose sparsity, on the detector's grid and averaged over images, is nearest to `target` (Table 2).
 
     Sparsity falls with the threshold, in steps at the observed probabilities; a bisection over these finds the exact
-    one. `fg_prob` is `[B, rows, cols]` of all images together.
+    one. `fg_prob` is `[B, rows, cols]` of all images together. ValueError for a target outside [0, 1], and for
+    probabilities that are not finite.
     """
+    check_number("the wanted sparsity", target, 0, 1)
+    if not fg_prob.isfinite().all():
+        raise ValueError("the foreground probabilities are not all finite: look at the weights they come from")
     observed = resize_grid(fg_prob, grid, mode) if mode == "bilinear" else fg_prob
     # In double precision 1 - (1 - p) gives the single-precision p back, so a threshold meets its own patch.
     candidates = 1 - torch.unique(observed).double().flip(0)
@@ -101,6 +111,7 @@ def spare_some(fg_prob: Tensor, share: float, seed: int = 0) -> Tensor:
 
     These stay at every threshold, so of what a threshold calls background this share is kept. Float [B, rows, cols].
     """
+    check_number("the share to spare", share, 0, 1)
     drawn = torch.rand(fg_prob.shape, generator=torch.Generator().manual_seed(seed))
     return fg_prob.masked_fill(drawn.to(fg_prob.device) < share, 1.0)
 

@@ -18,9 +18,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 
 from . import config
+from .checks import writing
 from .config import REPO
+from .data.records import Record, fingerprint
 
 NOT_RUN = "not run here"  # what a table says for a row that is absent
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers", "accelerate", "numpy", "pycocotools")
@@ -114,14 +117,36 @@ def save_rows(
     if not new:
         raise ValueError(f"{where}: no rows to save; a run that was not made is simply absent")
     path = Path(folder or config.RESULTS) / f"{name}.json"
-    old = _read(path) if path.exists() else {"provenance": {}, "rows": []}
-    runs = dict(sorted({**old["provenance"], run: _plain(provenance, f"{where}, provenance")}.items()))
-    all_rows = sorted([row for row in old["rows"] if row["run"] != run] + new, key=lambda row: row["run"])
-    lines = ",\n".join("  " + json.dumps(row, allow_nan=False) for row in all_rows)
-    head = json.dumps(runs, indent=1, allow_nan=False).replace("\n", "\n ")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, f'{{\n "provenance": {head},\n "rows": [\n{lines}\n ]\n}}\n')
+    source = _plain(provenance, f"{where}, provenance")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        config.CACHE.mkdir(parents=True, exist_ok=True)
+        with FileLock(config.CACHE / f"{name}.lock"):  # a run of another process is neither lost nor half there
+            old = _read(path) if path.exists() else {"provenance": {}, "rows": []}
+            runs = dict(sorted({**old["provenance"], run: source}.items()))
+            all_rows = sorted([row for row in old["rows"] if row["run"] != run] + new, key=lambda row: row["run"])
+            lines = ",\n".join("  " + json.dumps(row, allow_nan=False) for row in all_rows)
+            head = json.dumps(runs, indent=1, allow_nan=False).replace("\n", "\n ")
+            _replace(path, f'{{\n "provenance": {head},\n "rows": [\n{lines}\n ]\n}}\n')
     return path
+
+
+def store(
+    name: str,
+    run: str,
+    rows: Iterable[Mapping],
+    measured: Mapping[str, list[Record]],
+    checkpoints: Iterable[str | os.PathLike] = (),
+    device: str | torch.device = "cpu",
+) -> dict:
+    """What a command keeps with --store: `save_rows` with this process's provenance, which is returned.
+
+    `measured` maps a data set and split ("sample/val") to its records; the number of images is that of the last one.
+    """
+    marks = {key: fingerprint(records) for key, records in measured.items()}
+    source = provenance(marks, len([*measured.values()][-1]), checkpoints, device)
+    save_rows(name, run, rows, source)
+    return source
 
 
 def _plain(value, where: str):
@@ -178,7 +203,7 @@ def _read(path: Path) -> dict:
     try:
         content = json.loads(path.read_text())
         content["provenance"], [row["run"] for row in content["rows"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         remedy = "restore it with git, or delete it and measure again"
         raise ValueError(f"{path} is not a result file ({error!r}): {remedy}") from error
     return content

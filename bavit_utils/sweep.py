@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -17,10 +17,10 @@ from .config import DEPTHS, Profile
 from .cost import multiply_adds
 from .data.records import Record
 from .images import warp
-from .metrics import DetectionEvaluation, bootstrap_ap, paired_difference
+from .metrics import DetectionEvaluation, bootstrap_ap, number, paired_difference
 from .paper import PAPER_SPARSITIES
 from .pruning import detector_keep, spare_some, threshold_for_sparsity
-from .weights import save_weights
+from .weights import read_weights, save_weights
 from .yolos import PrunedYolos, predict
 
 SWEEP_SPARSITIES = (0.70, 0.60, 0.53, *PAPER_SPARSITIES)  # and on to where little is left
@@ -35,7 +35,7 @@ class Way:
     spared: float = 0.0  # this share of the background is kept all the same, drawn at random
 
 
-PLAIN = vars(Way())  # the columns of stored rows that say so
+PLAIN = vars(Way()) | {"readout": ["tokens", None]}  # the columns of stored rows that say so; older rows lack the last
 
 
 @dataclass
@@ -111,7 +111,7 @@ def sweep(
                 **bootstrap_ap(evaluation),
                 **paired_difference(evaluation, setting.dense),
                 **_costs(setting.profile, keep, bavit),
-                "fg_recall": keep[setting.labels == 1].double().mean().item(),
+                "fg_recall": number(keep[setting.labels == 1].double().mean()),  # None without objects
                 "seed": seed,
                 "n_images": len(setting.records),
             }
@@ -143,10 +143,11 @@ def detections(
     """
     path = folder and Path(folder) / f"{name}.safetensors"
     if path and path.exists():
-        stored = load_file(path)
-        counts = stored.pop("counts").tolist()
-        parts = zip(*(values.split(counts) for values in stored.values()))
-        return [dict(zip(stored, values)) for values in parts]
+        with suppress(ValueError, KeyError):  # damaged: they are found anew
+            stored, _ = read_weights(path, "detections")
+            counts = stored.pop("counts").tolist()
+            parts = zip(*(values.split(counts) for values in stored.values()))
+            return [dict(zip(stored, values)) for values in parts]
     found = predict(detector, images, keep, **options)
     if path:
         together = {key: torch.cat([f[key] for f in found]) for key in found[0]}

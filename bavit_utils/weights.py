@@ -9,6 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from .checks import check_number, writing
+
 _GROUP = 32  # numbers of a row that share a scale; one for the whole row costs a detector some tenths of AP
 _SCALE = ".scale"  # ends the name of the scales of a matrix that is stored in 8 bits
 
@@ -17,7 +19,7 @@ def save_weights(path: str | Path, state: dict[str, Tensor], metadata: dict, bit
     """Writes a state dict as one safetensors file, whole or not at all; `metadata` values are stored as JSON strings.
 
     `bits` of a floating-point number: 32 as it is, 16 half precision; 8 stores matrices as whole numbers with a scale
-    for each 32 of a row, and the rest in half precision. Returns the path; missing folders are made. OSError, with file
+    for each 32 of a row, and the rest in half precision. Equal weights give equal bytes. Returns the path; missing folders are made. OSError, with file
     and remedy, where the disk is full. A writer that is killed leaves a file that ends in `.partial`.
     """
     path = Path(path)
@@ -32,22 +34,28 @@ def save_weights(path: str | Path, state: dict[str, Tensor], metadata: dict, bit
         tensors[name] = tensor.contiguous()
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        # Not save_file: when it is killed, it leaves a hidden file of a name of its own.
-        partial.write_bytes(save(tensors, {key: json.dumps(value) for key, value in metadata.items()}))
-        os.replace(partial, path)
-    except OSError as error:
-        raise OSError(
-            f"{path} can't be written ({error.strerror}): make room there and call again; what was there is as before"
-        ) from error
+        with writing(path):
+            # Not save_file: when it is killed, it leaves a hidden file of a name of its own.
+            partial.write_bytes(_sorted(save(tensors, {key: json.dumps(value) for key, value in metadata.items()})))
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
     return path
 
 
+def _sorted(content: bytes) -> bytes:
+    """A safetensors file whose header, which the library writes in random order, is sorted."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]
+
+
 def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict]:
     """Reads what `save_weights` wrote: the state dict in float32, and the metadata. `kind` is the metadata's "model".
 
-    Raises FileNotFoundError for a missing file, ValueError for a damaged one or one that holds another kind of model.
+    Raises FileNotFoundError for a missing file, ValueError for a damaged one, one that holds another kind of model, and
+    numbers that are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -56,7 +64,12 @@ def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict]:
         with safe_open(path, framework="pt") as file:
             metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items() if key != "format"}
             state = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, ValueError) as error:
+        for name in [name for name in state if name.endswith(_SCALE)]:
+            scale, matrix = state.pop(name), name.removesuffix(_SCALE)
+            state[matrix] = (state[matrix].unflatten(1, (-1, _GROUP)) * scale.float()[..., None]).flatten(1)
+        if bad := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+            raise ValueError(f"{bad[0]} isn't finite")
+    except (SafetensorError, ValueError, KeyError, IndexError, RuntimeError) as error:  # also nested too deeply
         raise ValueError(
             f"{path} is damaged, or no checkpoint of ours ({error}): restore it, or delete it and train anew"
         ) from error
@@ -65,9 +78,6 @@ def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict]:
             f"{path} holds {metadata.get('model') or 'unnamed weights'}, not a {kind} checkpoint: "
             "give the path of one of that kind"
         )
-    for name in [name for name in state if name.endswith(_SCALE)]:
-        scale, matrix = state.pop(name), name.removesuffix(_SCALE)
-        state[matrix] = (state[matrix].unflatten(1, (-1, _GROUP)) * scale.float()[..., None]).flatten(1)
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}, metadata
 
 
@@ -77,6 +87,14 @@ def _to_int8(matrix: Tensor) -> tuple[Tensor, Tensor]:
     scale = (groups.abs().amax(dim=-1) / 127).clamp(min=1e-7).half()
     whole = (groups / scale.float()[..., None]).round().clamp(-127, 127)
     return whole.to(torch.int8).flatten(1), scale
+
+
+def described(metadata: dict, key: str, path: str | Path, low: int = 1, high: int = 4096) -> int:
+    """A size in a checkpoint's metadata, which anybody may have written; ValueError, with the file, for no size."""
+    try:
+        return check_number(key, metadata.get(key), low, high, whole=True)
+    except ValueError as error:
+        raise ValueError(f"{path} doesn't describe its model ({error}): restore it, or train it anew") from error
 
 
 def fill_model(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> nn.Module:

@@ -15,7 +15,14 @@ from .config import PATCH_SIZE
 from .images import to_batch
 from .packed import compiled_layer, run_layer
 from .pruning import gather_tokens
-from .weights import fill_model, read_weights, save_weights
+from .weights import described, fill_model, read_weights, save_weights
+
+
+# What a stored configuration may say of a detector, and how large it may be; anything else in it is left aside, as some
+# of transformers' keys name code to fetch.
+_SIZES = {"hidden_size": 4096, "num_attention_heads": 64, "intermediate_size": 16384, "num_hidden_layers": 64}
+_SIZES |= {"num_detection_tokens": 4096, "patch_size": 64}
+_OTHERS = ("image_size", "id2label", "label2id", "layer_norm_eps", "normalise", "use_mid_position_embeddings")
 
 BATCH_SIZE = 16  # pictures that `predict` runs together
 NMS_IOU, PATCH_DETECTIONS = 0.5, 100  # of the second readout
@@ -69,7 +76,16 @@ def load_yolos(path: str | Path) -> YolosForObjectDetection:
     Raises FileNotFoundError for a missing file, ValueError for a damaged one or another kind or shape of model.
     """
     state, metadata = read_weights(path, "yolos")
-    return fill_model(YolosForObjectDetection(YolosConfig.from_dict(metadata["config"])), state, path).eval()
+    stored = metadata.get("config")
+    try:
+        sizes = {key: described(stored, key, path, high=most) for key, most in _SIZES.items()}
+        sides = dict(zip(("height", "width"), stored["image_size"], strict=True))
+        check = [described(sides, side, path, sizes["patch_size"]) for side in sides]
+        config = YolosConfig(**sizes, **{key: stored[key] for key in _OTHERS} | {"image_size": check})
+        detector = YolosForObjectDetection(config)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise ValueError(f"{path} doesn't describe a detector ({error!r}): restore it, or train it anew") from error
+    return fill_model(detector, state, path).eval()
 
 
 class PrunedYolos(nn.Module):
@@ -85,8 +101,6 @@ class PrunedYolos(nn.Module):
             raise ValueError("this detector adds positions between its layers; only YOLOS-tiny's kind can be wrapped")
         self.detector = detector
         self.compiled = False  # in training, where every picture keeps as many tokens
-        self._positions: dict[tuple[int, int], Tensor] = {}  # resized position tables by image size
-        self._positions_of: tuple | None = None  # the weights they were resized from
 
     def forward(
         self, pixel_values: Tensor, keep: Tensor | None = None, labels: list[dict] | None = None, after_layers: int = 0
@@ -151,7 +165,9 @@ class PrunedYolos(nn.Module):
     def _learned(self, size: tuple[int, int]) -> Tensor:
         """What doesn't depend on the pixels: positions, class and detection tokens, `[1, 1 + N + D, C]`."""
         embeddings, count = self.detector.vit.embeddings, self.detector.config.num_detection_tokens
-        table = self._position_table(size)
+        table = embeddings.position_embeddings
+        if tuple(size) != tuple(self.detector.config.image_size):
+            table = embeddings.interpolation(table, tuple(size))
         first, last = table[:, :1] + embeddings.cls_token, table[:, -count:] + embeddings.detection_tokens
         return torch.cat([first, table[:, 1:-count], last], dim=1)
 
@@ -168,22 +184,6 @@ class PrunedYolos(nn.Module):
         # Packed, each image's patches follow its class token and precede its detection tokens.
         place = torch.arange(len(image), device=image.device) + 1 + image * (1 + count)
         return embeddings.dropout(x.index_add(0, place, embedded.to(x.dtype))), lengths, restore
-
-    def _position_table(self, size: tuple[int, int]) -> Tensor:
-        """The position table `[1, 1 + N + D, C]` resized to a picture of (height, width) pixels.
-
-        Kept per size in evaluation without gradients, until the weights, their device or their data type change.
-        """
-        embeddings, size = self.detector.vit.embeddings, tuple(size)
-        table = embeddings.position_embeddings
-        if self.training or torch.is_grad_enabled() or table.is_inference():
-            return embeddings.interpolation(table, size)
-        source = (id(table), table._version, table.data_ptr(), table.device, table.dtype)
-        if source != self._positions_of:
-            self._positions, self._positions_of = {}, source
-        if size not in self._positions:
-            self._positions[size] = embeddings.interpolation(table, size)
-        return self._positions[size]
 
 
 def detect(output: YolosObjectDetectionOutput, sizes: list[tuple[int, int]]) -> list[dict[str, Tensor]]:

@@ -166,6 +166,18 @@ def test_fractional_crowd_borders_leave_no_crumbs():
     assert (labels[1:-1, 1:-1] == IGNORE_INDEX).all() and (labels[0] == 0).all()
 
 
+@pytest.mark.parametrize("rule, share, label", [
+    ("mask", 0.09, 0), ("mask", 0.10, 0), ("mask", 0.11, 1), ("mask", 0.14, 1),
+    ("box", 0.42, 0), ("box", 0.49, 0), ("box", 0.50, 1), ("box", 0.51, 1),
+])  # fmt: skip
+def test_the_papers_shares(rule, share, label):
+    """Of a patch of 100 pixels: more than 10 % of it under the mask, at least 50 % in the box (section 3.1)."""
+    mask = (np.arange(100) < round(100 * share)).astype(np.uint8).reshape(10, 10)
+    box = np.array([[0, 0, 10, 10 * share]], dtype=np.float64)
+    record = SimpleNamespace(size=(10, 10), boxes=box, mask=lambda: mask, crowd=np.array([False]))
+    assert labels_for(record, (1, 1), rule).tolist() == [[label]]
+
+
 def test_no_objects_is_all_background():
     assert not labels_from_boxes(np.zeros((0, 4)), (30, 40), (3, 5)).any()
     assert not labels_from_mask(np.zeros((30, 40), dtype=np.uint8), (3, 5)).any()

@@ -9,6 +9,7 @@ from workshop import run
 from bavit_utils import cli
 from bavit_utils.cli import _parser, main
 from bavit_utils.config import CHECKPOINTS, REPO, get_profile
+from bavit_utils.headlines import as_text, headlines
 
 VERBS = _parser()._subparsers._group_actions[0].choices
 MADE_BY = (REPO / "data" / "README.md").read_text(encoding="utf-8").split("## How the checkpoints")[1].split("\n## ")[0]
@@ -117,7 +118,7 @@ def wrong_sparsity(workplace, monkeypatch):
     ("mistake", "message"),
     [
         (wrong_name, "unknown profile 'imagenet': choose one of sample, voc-512"),
-        (no_pictures, r"nowhere.*train.txt can't be read \(No such file or directory\): set BAVIT_DATA_DIR"),
+        (no_pictures, r"nowhere.*test.txt can't be read \(No such file or directory\): set BAVIT_DATA_DIR"),
         (no_own_pictures, "no list of your own train pictures is there: set BAVIT_DATA_DIR .*annotations/train.json"),
         (no_training_scenes, "instances_train.json can't be read .*make it with `bavit sample-world`"),
         (no_detector, "no checkpoint at .*yolos-voc2007.safetensors: train one, or restore"),
@@ -140,12 +141,24 @@ def test_a_mistake_is_answered_by_one_sentence_with_a_remedy(mistake, message, w
 
 
 def test_a_failing_notebook_is_shown_without_our_own_traceback(monkeypatch, capsys):
-    def failing(profile, refresh):
-        raise RuntimeError("03_accuracy_tables.ipynb failed on the sample profile:\nKeyError: 'AP'")
+    def failing(profile, paths, refresh):
+        raise ValueError("03_accuracy_tables.ipynb failed on the sample profile:\nKeyError: 'AP'")
 
     monkeypatch.setattr(cli, "run_notebooks", failing)
     assert main(["notebooks", "--profile", "sample"]) == 1
     assert capsys.readouterr().err == "bavit: 03_accuracy_tables.ipynb failed on the sample profile:\nKeyError: 'AP'\n"
+
+
+def test_a_run_of_notebooks_ends_with_the_rows_and_says_where_the_rest_is(monkeypatch, tmp_path, capsys):
+    ran = []
+    monkeypatch.setattr(cli, "run_notebooks", lambda profile, paths, refresh: ran.extend(path.stem for path in paths))
+    monkeypatch.setenv("BAVIT_FIGURES_DIR", str(tmp_path))
+    assert main(["notebooks", "06", "00", "--profile", "sample"]) == 0
+    said = capsys.readouterr().out
+    assert ran == ["00_explore", "06_sparsity_sweep"] and (tmp_path / "README.md").exists()
+    assert as_text(headlines(get_profile("sample"))) in said and max(map(len, said.splitlines())) <= 100
+    assert said.endswith("Figures and tables: figures/sample/\n") and "figures/README.md" in said
+    assert main(["notebooks", "77"]) == 1 and "there is no notebook 77: choose some of 00, 01" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -155,6 +168,11 @@ def test_a_failing_notebook_is_shown_without_our_own_traceback(monkeypatch, caps
         (["bench", "--profile", "imagenet"], "invalid choice: 'imagenet' .*voc"),
         (["sweep", "--limit", "0"], "'0' is no whole number above 0"),
         (["train-bavit", "--max-steps", "many"], "'many' is no whole number above 0"),
+        (["train-bavit", "--seed", "-1"], "'-1' is no whole number of at least 0"),
+        (["sweep", "--seed", "0.5"], "'0.5' is no whole number of at least 0"),
+        (["train-yolos", "--max-minutes", "-1"], "the number of minutes is -1.0: give a number of at least 0"),
+        (["finetune", "--max-minutes", "nan"], "the number of minutes is nan"),
+        (["finetune", "--max-minutes", "soon"], "could not convert string to float: 'soon'"),
         (["download", "imagenet"], "invalid choice: 'imagenet' .*vit-tiny"),
         ([], "required: verb"),
     ],

@@ -1,6 +1,7 @@
 """Tokens against Table 2; parameters and multiply-adds against PyTorch's counter on the real models."""
 
 import sys
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import YolosConfig, YolosForObjectDetection
 
+from bavit_utils import cost
 from bavit_utils.config import DEPTHS, get_profile
 from bavit_utils.cost import (
     bavit_multiply_adds,
@@ -196,3 +198,17 @@ def test_peak_memory_is_the_runs_own(ones):
 def test_peak_memory_passes_the_error_on(ones):
     with pytest.raises(RuntimeError, match="unexpected keyword argument 'gigabytes'"):
         measure_peak_memory(ones, {"gigabytes": 1})
+
+
+def test_times_are_milliseconds_and_the_warm_up_is_left_out(monkeypatch):
+    now = [0.0]
+    takes = {"dense": iter([9, 9, 0.004, 0.002, 0.006]), "pruned": iter([9, 9, 0.001, 0.003, 0.002])}
+
+    def run(name):
+        now[0] += next(takes[name])
+
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: now[0])
+    dense, pruned = measure_latency({name: partial(run, name) for name in takes}, repeats=3, warmup=2)
+    assert (dense["median_ms"], pruned["median_ms"]) == (pytest.approx(4), pytest.approx(2))
+    assert (dense["q25_ms"], dense["q75_ms"]) == (pytest.approx(3), pytest.approx(5))
+    assert (dense["speedup"], pruned["speedup"]) == (1, pytest.approx(2))

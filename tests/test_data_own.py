@@ -1,6 +1,7 @@
 """Pictures of one's own, of classes that no other data set has: read in both forms, trained on, swept, explored."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -10,7 +11,7 @@ from workshop import OWN_FOLDER, run
 from bavit_utils.config import get_profile
 from bavit_utils.data.pictures import DataError
 from bavit_utils.data.records import class_names, load_records
-from bavit_utils.explorer import Detector, Pruner, choices
+from bavit_utils.explorer.compute import Detector, Pruner, choices
 from bavit_utils.explorer.pictures import picture_sources
 from bavit_utils.results import load_rows
 from bavit_utils.yolos import load_yolos
@@ -115,7 +116,7 @@ def no_box(folder):
     [
         (no_folder, "no list of your own train pictures.*BAVIT_DATA_DIR .*my pictures.* annotations/train.json"),
         (no_list, "no list of your own val pictures .*annotations/train.json and val.json"),
-        (no_json, "train.json is malformed .*annotations/train.json and val.json"),
+        (no_json, "train.json is malformed .*correct it, or export it again"),
         (no_categories, "train.json names 0 classes: it needs at least one"),
         (other_categories, "val.json: unknown class 'screw'; correct it to one of bolt, nut"),
         (no_picture, "0001.jpg is missing, .*val.json lists it: set BAVIT_DATA_DIR"),
@@ -144,11 +145,9 @@ def test_what_is_wrong_with_a_voc_folder_is_said(folder):
 def test_two_folders_share_no_training(monkeypatch, tmp_path):
     monkeypatch.setenv("BAVIT_DATA_DIR", str(tmp_path / "my screws"))
     profile = get_profile("own")
-    assert profile.checkpoint("yolos").name == "yolos-own-my-screws.safetensors"
-    assert profile.checkpoint("bavit-small").name == "bavit-small-own-box-my-screws.safetensors"
-    sample = get_profile("sample")  # whose detector a training can start from
-    assert (profile.detector_grid, profile.detector_depth) == (sample.detector_grid, sample.detector_depth)
-    monkeypatch.setenv("BAVIT_DATA_DIR", str(tmp_path / "my nuts"))
+    assert re.fullmatch(r"yolos-own-my-screws-\w{4}\.safetensors", profile.checkpoint("yolos").name)
+    assert re.fullmatch(r"bavit-small-own-box-my-screws-\w{4}\.safetensors", profile.checkpoint("bavit-small").name)
+    monkeypatch.setenv("BAVIT_DATA_DIR", str(tmp_path / "my-nuts"))
     assert get_profile("own").checkpoint("yolos").name == "yolos-own-my-nuts.safetensors"
 
 
@@ -163,12 +162,12 @@ def test_train_sweep_and_explore(workplace, monkeypatch):
     assert tuple(load_yolos(profile.checkpoint("yolos")).config.id2label.values()) == OWN_CLASSES
     assert run("sweep --store") == 0
     rows = load_rows("table2-own")
-    assert set(rows.bavit) == {"bavit-small", "random", "oracle-box"} and set(rows.n_images) == {3}
+    assert set(rows.bavit) == {"bavit-small", "random", "oracle-exact"} and set(rows.n_images) == {3}
 
     sources, missing = picture_sources(profile)
     picture = next(iter(sources["own, val"].values()))()
     assert not missing and picture.record.dataset == "own"
-    assert "BAViT-small, trained on own" in choices(profile) and Detector.missing(profile) is None
+    assert "BAViT-small, trained on own, 96 px" in choices(profile) and Detector.missing(profile) is None
     pruner = Pruner(profile, "bavit-small", Detector(profile))
     numbers = pruner.numbers(picture, pruner.keep(picture, 0.5))
     assert numbers.patches == 64 and numbers.fg_recall is not None
@@ -179,3 +178,18 @@ def test_all_who_choose_tokens_compare_on_pictures_with_boxes_alone(workplace, m
     assert run("compare --profile own --store", {"BAVIT_DATA_DIR": str(OWN_FOLDER)}) == 0
     assert "oracle-mask: not run here, as these pictures have boxes alone" in capsys.readouterr().out
     assert {"bavit-small", "sparse-detr", "focus-detr", "oracle-box", "tome"} <= {*load_rows("selectors-own").selector}
+
+
+def test_val_pictures_without_any_object_are_measured_all_the_same(workplace, monkeypatch, capsys):
+    monkeypatch.setenv("BAVIT_DATA_DIR", str(OWN_FOLDER))
+    path = OWN_FOLDER / "annotations" / "val.json"
+    content = json.loads(path.read_text())
+    path.unlink()  # it is a link
+    path.write_text(json.dumps(content | {"annotations": []}))
+    for command in ("train-bavit --profile own --store", "sweep --profile own --store"):
+        assert run(command) == 0, capsys.readouterr().err
+    assert "undefined" in capsys.readouterr().out
+    (row,) = load_rows("table1").to_dict("records")
+    assert row["auroc"] is None and row["majority"] == 1.0
+    rows = load_rows("table2-own")
+    assert rows.AP.isna().all() and rows.fg_recall.isna().all() and (rows.tokens > 0).all()

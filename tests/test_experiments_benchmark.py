@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from bavit_utils.config import get_profile
 from bavit_utils.cost import multiply_adds
 from bavit_utils.experiments import benchmark
-from bavit_utils.experiments.benchmark import SPARSITIES, ragged_masks, throughput
+from bavit_utils.experiments.benchmark import SPARSITIES, break_even, ragged_masks, throughput, times_dense
 
 SAMPLE = get_profile("sample")
 
@@ -76,3 +78,60 @@ def test_every_method_runs(maps):
     for run in (pair.dense, pair.transformers, *(lambda p=p: pair.pruned(keep, p) for p in (None, False, True))):
         run()
     assert len(seen) == 5 and len(set(seen)) == 1
+
+
+def test_whoever_prunes_has_run_bavit(maps, monkeypatch):
+    """The headline: in every timed run of a pruned detector BAViT looks at the pictures once, in a dense one never."""
+    seen, tokens, timed, computed = [], [], {}, {}
+    monkeypatch.setattr(benchmark, "measure_peak_memory", lambda *args: {"peak_mb": 1.0})
+
+    def watched(runs, repeats, device):
+        for key, run in runs.items():
+            seen.clear()
+            tokens.clear()
+            run()
+            timed[key], computed[key] = seen.copy(), tokens[0]
+        return []
+
+    original = benchmark._Pair.__init__
+
+    def made(self, *args):
+        original(self, *args)
+        self.bavit.register_forward_hook(lambda module, inputs, output: seen.append(("bavit", len(inputs[0]))))
+        last = self.detector.detector.class_labels_classifier
+        last.register_forward_hook(lambda module, inputs, output: seen.append(("detector", len(inputs[0]))))
+        norm = self.detector.detector.vit.layernorm
+        norm.register_forward_hook(lambda module, inputs, output: tokens.append(inputs[0].shape[:-1].numel()))
+
+    monkeypatch.setattr(benchmark._Pair, "__init__", made)
+    monkeypatch.setattr(benchmark, "measure_latency", watched)
+    tiny = replace(SAMPLE, detector_img_size=64, detector_depth=1, bavit_img_size=48)
+    throughput(tiny, maps, batches=(2,))
+    assert {"dense", "transformers", ("gather", 0.35), ("mask", 0.35), ("pad", 0.35)} <= timed.keys()
+    for key, calls in timed.items():
+        assert calls == ([("detector", 2)] if isinstance(key, str) else [("bavit", 2), ("detector", 2)]), key
+    prefix = 2 * (1 + tiny.num_detection_tokens)
+    assert computed["dense"] == computed["transformers"] == 2 * 16 + prefix
+    assert computed["gather", 0.35] == ragged_masks(tiny, maps, 0.35, 2).sum().item() + prefix
+
+
+ROWS = pd.DataFrame(
+    [
+        {"batch": batch, "method": method, "sparsity": sparsity, "speedup": speedup, "median_ms": 100 * batch / speedup}
+        for batch in (1, 8)
+        for method, sparsity, speedup in (
+            ("dense", 0.0, 1.0), ("gather", 0.5, 2.0), ("gather", 0.0, 0.9), ("gather", 0.1, 1.1), ("pad", 0.05, 3.0),
+        )
+    ]
+)  # fmt: skip
+
+
+def test_break_even_lies_between_the_measured_sparsities():
+    assert break_even(ROWS, 1) == pytest.approx(0.05)
+    assert np.isnan(break_even(ROWS.assign(speedup=0.5), 8))
+    assert break_even(ROWS.assign(speedup=1.5), 8) == 0
+
+
+def test_speed_between_the_measured_sparsities_is_interpolated_in_time():
+    found = times_dense(ROWS, 8, pd.Series([0.1, 0.3, 0.5]))
+    np.testing.assert_allclose(found, [1.1, 1 / np.mean([1 / 1.1, 1 / 2]), 2])

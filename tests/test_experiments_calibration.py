@@ -7,10 +7,9 @@ import torch
 from bavit_utils.annotations import IGNORE_INDEX
 from bavit_utils.experiments.calibration import (
     THRESHOLDS,
-    _chosen_thresholds,
     calibration_rows,
     checked_tokens,
-    choose_threshold,
+    chosen_thresholds,
     operating_point_rows,
     reliability_rows,
     sparsity_rows,
@@ -70,10 +69,15 @@ def test_interval_of_sparsity_is_that_of_a_mean_over_pictures():
     assert row["sparsity_high"] - row["sparsity_low"] == pytest.approx(2 * half, rel=0.12)
 
 
+def choose(maps, labels, most_lost=0.02):
+    prob, _, is_fg = checked_tokens(maps, labels)
+    return chosen_thresholds(prob, is_fg, np.ones((1, len(prob))), most_lost)[0]
+
+
 @pytest.mark.parametrize("most_lost", [0.0, 0.02, 0.1])
 def test_chosen_threshold_loses_at_most_so_much_and_prunes_most(most_lost):
     maps, labels = drawn(30, 3)
-    chosen = choose_threshold(maps, labels, most_lost)
+    chosen = choose(maps, labels, most_lost)
 
     def lost(threshold):
         return 1 - keep_mask(maps, threshold)[labels == 1].double().mean().item()
@@ -89,13 +93,13 @@ def test_a_resample_is_the_choice_on_repeated_pictures():
     times = np.array([0, 3, 1, 0, 2, 1, 1, 0])
     prob, _, is_fg = checked_tokens(maps, labels)
     repeated = [part.repeat_interleave(torch.from_numpy(times), dim=0) for part in (maps, labels)]
-    assert _chosen_thresholds(prob, is_fg, times[None], 0.02)[0] == choose_threshold(*repeated)
+    assert chosen_thresholds(prob, is_fg, times[None])[0] == choose(*repeated)
 
 
 def test_operating_point_is_chosen_on_dev_and_measured_on_both():
     dev, held_out = drawn(60, 5), drawn(80, 6, shift=-1)
     of_dev, of_held_out = operating_point_rows(*dev, *held_out, n_boot=100)
-    assert of_dev["threshold"] == of_held_out["threshold"] == choose_threshold(*dev)
+    assert of_dev["threshold"] == of_held_out["threshold"] == choose(*dev)
     assert of_dev["fg_recall"] >= 0.98 > of_held_out["fg_recall"]  # the held-out maps are of another BAViT
     assert of_dev["threshold_low"] <= of_dev["threshold"] <= of_dev["threshold_high"]
     assert (of_dev["split"], of_dev["n_images"]) == ("dev", 60)
@@ -130,12 +134,18 @@ def test_all_rows_can_be_stored_and_read_by_kind(tmp_path):
 def test_equal_seeds_give_equal_intervals():
     pictures = drawn(20, 9)
     assert threshold_rows(*pictures, [0.7]) == threshold_rows(*pictures, [0.7])
-    assert threshold_rows(*pictures, [0.7]) != threshold_rows(*pictures, [0.7], seed=1)
+    assert threshold_rows(*pictures, [0.7]) != threshold_rows(*drawn(20, 10), [0.7])
 
 
 def test_unfit_input_is_refused():
     maps, labels = drawn(4, 10)
     with pytest.raises(ValueError, match="no foreground"):
-        choose_threshold(maps, torch.zeros_like(labels))
+        sparsity_rows(maps, torch.zeros_like(labels), [0.5])
     with pytest.raises(ValueError, match="should both be"):
         threshold_rows(maps, labels[:3])
+
+
+def test_the_error_of_calibrated_maps_is_corrected_for_what_resampling_adds():
+    """Resamples have larger absolute errors than the pictures they are of: the interval lies below the estimate."""
+    error = reliability_rows(*drawn(100, 0))[-1]
+    assert 0 <= error["ece_low"] < error["ece"] and (error["ece_low"] + error["ece_high"]) / 2 < error["ece"]

@@ -21,8 +21,8 @@ def maps_and_labels():
     return maps, labels
 
 
-def rows_of(maps, labels, **kwargs):
-    return pd.DataFrame(postprocessing_rows(maps, labels, n_boot=100, **kwargs))
+def rows_of(maps, labels):
+    return pd.DataFrame(postprocessing_rows(maps, labels, n_boot=100))
 
 
 def test_the_whole_grid_is_there(maps_and_labels):
@@ -91,8 +91,19 @@ def test_a_fill_helps_where_noise_makes_holes_and_harms_where_maps_are_sharp():
     assert harmed.delta_fg_recall_high <= 0 and harmed.fg_recall_alone == 1
 
 
+def test_the_change_in_accuracy_is_to_no_fill(maps_and_labels):
+    maps, labels = maps_and_labels
+    rows = rows_of(maps, labels)
+    plain = (keep_mask(maps, 0.5) == (labels == 1)).double().mean().item()
+    np.testing.assert_allclose(rows.change_accuracy, rows.accuracy - plain, atol=1e-12)
+    moved = rows[rows.change_accuracy.abs() > 0.01]
+    assert len(moved) and (moved.change_accuracy_low < moved.change_accuracy_high).all()
+    assert (moved.change_accuracy_low <= moved.change_accuracy).all()
+    assert (moved.change_accuracy <= moved.change_accuracy_high).all()
+
+
 def test_filling_recalls_more_and_prunes_less_with_every_step(maps_and_labels):
-    for _, line in rows_of(*maps_and_labels, more_than=(2,)).groupby("neighbours"):
+    for _, line in rows_of(*maps_and_labels).query("more_than == 2").groupby("neighbours"):
         assert line.step.tolist() == [0, 1, 2, 3, 4, 5]
         assert line.fg_recall.is_monotonic_increasing and line.sparsity.is_monotonic_decreasing
         assert line.fg_recall.iloc[1] > line.fg_recall.iloc[0]
@@ -102,7 +113,7 @@ def test_unlabelled_tokens_count_for_sparsity_alone(maps_and_labels):
     maps, labels = maps_and_labels
     labels = labels.clone()
     labels[:6] = IGNORE_INDEX
-    row = rows_of(maps, labels, steps=2, more_than=(2,), neighbours=(8,)).iloc[2]
+    row = rows_of(maps, labels).query("neighbours == 8 and more_than == 2 and step == 2").iloc[0]
     filled = fill_neighbours(keep_mask(maps, 0.5), 2)
     assert row["sparsity"] == pytest.approx(1 - filled.double().mean().item())
     assert row["accuracy"] == pytest.approx((filled == (labels == 1))[6:].double().mean().item())

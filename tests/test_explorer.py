@@ -7,8 +7,9 @@ import torch
 from bavit_utils import config, cost
 from bavit_utils.annotations import labels_for
 from bavit_utils.config import get_profile
-from bavit_utils.explorer import Detector, Found, Pruner, choices, matched, repeats
-from bavit_utils.explorer.pictures import photographs, picture_sources
+from bavit_utils.explorer import pictures
+from bavit_utils.explorer.compute import Detector, Found, Pruner, choices, matched
+from bavit_utils.explorer.pictures import Picture, picture_sources
 
 PROFILE = get_profile("sample")
 
@@ -58,27 +59,38 @@ def test_matched_wants_class_and_half_the_overlap():
     moved = boxes + torch.tensor([0.05, 0.0, 0.05, 0.0])
     other = Found(moved[[0, 1]], ["cat", "cat"], 1.0)
     assert matched(one, other) == [True, False, False]
-    assert (
-        repeats(one) == [False] * 3
-        and repeats(Found(torch.cat([boxes, moved]), one.names * 2, 1.0)) == [False] * 3 + [True] * 3
-    )
     assert matched(one, Found(torch.zeros(0, 4), [], 1.0)) == [False] * 3 and matched(other, one) == [True, False]
 
 
-def test_photographs_have_no_truth(pruner):
+def test_the_truth_of_a_photograph_is_what_the_model_was_trained_to_keep(pruner):
     sources, missing = picture_sources(PROFILE)
-    assert not missing and list(sources) == ["sample world", "photographs"]
-    photograph = sources["photographs"]["cat"]()
-    assert pruner.truth(photograph) is None and not photograph.drawn
-    assert np.array_equal(photograph.image, photographs()["cat"])
-    numbers = pruner.numbers(photograph, pruner.keep(photograph, 0.5))
-    assert numbers.fg_recall is None
+    assert not missing and list(sources) == ["sample world", "photographs"] and len(sources["photographs"]) == 40
+    photograph = sources["photographs"]["214753: 4 objects"]()
+    assert not photograph.drawn and pruner.truth(photograph).sum() > 0
+    known = next(name for name, (profile, _) in choices(PROFILE).items() if profile.name == "voc-512")
+    for_voc = Pruner(*choices(PROFILE)[known], None)
+    cake = next(decode() for name, decode in sources["photographs"].items() if name.startswith("551780"))
+    assert cake.record.boxes.size and not (for_voc.truth(cake) == 1).any()  # nothing of VOC's classes
+    assert np.isnan(for_voc.numbers(cake, for_voc.keep(cake, 0.5)).fg_recall)
+    assert (for_voc.truth(photograph) == 1).any()
+
+
+def test_without_a_record_the_truth_is_not_known(pruner, scene):
+    own = Picture(("your own", "1"), scene.image)
+    assert pruner.truth(own) is None and pruner.numbers(own, pruner.keep(own, 0.5)).fg_recall is None
+
+
+def test_an_image_without_objects_has_a_truth_without_foreground(pruner):
+    photographs = picture_sources(PROFILE)[0]["photographs"]
+    empty = photographs["226111: no objects"]()
+    numbers = pruner.numbers(empty, pruner.keep(empty, 0.5))
+    assert np.isnan(numbers.fg_recall) and not (pruner.truth(empty) == 1).any()
 
 
 def test_scenes_with_a_few_objects_come_first_and_none_is_lost():
     scenes = picture_sources(PROFILE)[0]["sample world"]
     assert len(scenes) == 200
-    counts = [int(name.split(": ")[1].split()[0]) for name in scenes]
+    counts = [int(name.split(": ")[1].split()[0].replace("no", "0")) for name in scenes]
     few = [2 <= count <= 4 for count in counts]
     assert few == sorted(few, reverse=True) and True in few and False in few
 
@@ -86,13 +98,20 @@ def test_scenes_with_a_few_objects_come_first_and_none_is_lost():
 def test_own_data_comes_first_and_its_absence_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("BAVIT_DATA_DIR", str(tmp_path))
     sources, missing = picture_sources(get_profile("voc-512"))
-    assert list(sources) == ["sample world", "photographs"]
+    assert list(sources) == ["photographs", "sample world"]
     assert len(missing) == 1 and "set BAVIT_DATA_DIR" in missing[0]
+
+
+def test_an_empty_list_of_images_gets_a_sentence(monkeypatch):
+    load = pictures.load_records
+    monkeypatch.setattr(pictures, "load_records", lambda name, *args: [] if name == "own" else load(name, *args))
+    sources, missing = picture_sources(get_profile("own"))
+    assert list(sources) == ["photographs", "sample world"] and missing == ["No images of own: its val list is empty"]
 
 
 def test_a_folder_of_real_pictures_is_offered(real_data):
     sources, missing = picture_sources(get_profile("voc-512"))
-    assert not missing and list(sources) == ["voc2007, test", "sample world", "photographs"]
+    assert not missing and list(sources) == ["voc2007, test", "photographs", "sample world"]
     picture = next(iter(sources["voc2007, test"].values()))()
     assert picture.record.dataset == "voc2007" and not picture.drawn
 
@@ -103,7 +122,7 @@ def test_choices_are_what_is_stored_the_profiles_own_first(monkeypatch, tmp_path
     assert choices(PROFILE) == {}
     coco = get_profile("coco")
     coco.checkpoint("bavit-large").touch()
-    assert choices(PROFILE) == {"BAViT-large, trained on coco": (coco, "bavit-large")}
+    assert choices(PROFILE) == {"BAViT-large, trained on coco, 384 px": (coco, "bavit-large")}
 
 
 def test_a_missing_detector_is_told_with_the_remedy(monkeypatch, tmp_path):

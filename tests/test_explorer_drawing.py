@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image, ImageColor
 
-from bavit_utils.explorer import Found, Numbers, drawing
+from bavit_utils.explorer import drawing
+from bavit_utils.explorer.compute import Found, Numbers
 from bavit_utils.figures import BLUE, FG_COLOUR, MISSED_COLOUR, ORANGE
 
 GREY = np.full((400, 400, 3), 100, dtype=np.uint8)
@@ -54,6 +55,23 @@ def test_boxes_are_blue_in_both_runs_and_orange_in_one():
     assert pixels(drawing.boxes_view(GREY, LEFT, nothing, []))[180, 350].min() > 215
 
 
+def test_names_are_whole_and_apart_where_boxes_lie_on_each_other_or_at_the_edge():
+    boxes = [(120, 120, 280, 280), (124, 124, 284, 284), (120, 128, 280, 288), (360, 0, 399, 399), (0, 380, 30, 399)]
+    taken = []
+    for box in boxes:
+        taken.append(drawing._free_place(box, (90, 20), (400, 400), taken))
+    assert taken[0] == (120, 100, 210, 120)  # above its box's left corner, where there is room
+    for i, (left, top, right, bottom) in enumerate(taken):
+        assert left >= 0 and top >= 0 and right <= 400 and bottom <= 400 and (right - left, bottom - top) == (90, 20)
+        assert not any(left < r and x < right and top < b and y < bottom for x, y, r, b in taken[:i])
+
+
+def test_a_name_that_has_no_free_place_is_drawn_all_the_same():
+    box, size = (0, 0, 399, 399), (400, 200)
+    taken = [drawing._free_place(box, size, (400, 400), [])]
+    assert drawing._free_place(box, size, (400, 400), [*taken, (0, 0, 400, 400)]) == taken[0]
+
+
 def test_the_bar_marks_where_the_threshold_cuts():
     assert "left: 10.00%" in drawing.bar(0.9) and "left: 100.00%" in drawing.bar(0.0)
     assert drawing.bar(0.5).count("#") > 10
@@ -81,6 +99,7 @@ def test_tiles_show_dots_for_what_is_still_to_come_and_nothing_of_a_missing_dete
         "unpruned: 4<",
     ):
         assert text in done
+    assert "no object here" in drawing.tiles(Numbers(0.25, 192, 256, float("nan"), 1440, 1536, 0.8, 1.0, 40.0, 32.0))
     without = drawing.tiles(Numbers(0.25, 192, 256, None, 1440, 1536, 0.8, 1.0, None, None))
     assert "ms" not in without and "Boxes" not in without and "truth not known" in without
 

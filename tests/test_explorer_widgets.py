@@ -3,10 +3,12 @@
 import asyncio
 import datetime
 import io
+import json
 
 import numpy as np
 import pytest
 import torch
+from own_pictures import write_coco
 from PIL import Image
 
 from bavit_utils import config
@@ -99,9 +101,45 @@ def test_choosing_another_picture_shows_it(explorer):
     before = [drawn(view).mean() for view in (explorer.map_view, explorer.dense_view)]
     explorer.picture.index = 5
     assert all(abs(drawn(v).mean() - b) > 1 for v, b in zip((explorer.map_view, explorer.dense_view), before))
+
+
+def test_another_source_brings_a_model_that_knows_such_images_and_keeps_a_choice_within_it(explorer):
+    explorer.bavit.index = 1
+    explorer.picture.index = 1
+    assert explorer.bavit.index == 1
     explorer.source.value = "photographs"
-    assert "of the foreground" not in explorer.summary() and "truth not known" in explorer.numbers.value
+    assert "trained on sample" not in explorer.bavit.value and "of the foreground kept" in explorer.summary()
+    assert "learnt from" not in explorer.message.value
+    explorer.bavit.index = 0
     assert "learnt from drawn scenes, and this is a photograph" in explorer.message.value
+    explorer.picture.index = 2
+    assert explorer.bavit.index == 0
+    explorer.source.value = "sample world"
+    assert explorer.bavit.index == 0 and "learnt from" not in explorer.message.value
+
+
+def test_a_photograph_without_objects_is_explored_like_any_other(explorer):
+    explorer.source.value = "photographs"
+    explorer.picture.value = "226111: no objects"
+    assert "of the foreground" not in explorer.summary() and "no object here" in explorer.numbers.value
+    explorer.slider.value = 1.0
+    assert explorer.summary().startswith("sparsity 0%")
+
+
+def test_a_data_set_without_images_or_objects_is_no_error(monkeypatch, tmp_path):
+    bare = {"train": 3, "val": 2}
+    write_coco(tmp_path, bare)
+    for split in bare:
+        path = tmp_path / "annotations" / f"{split}.json"
+        content = json.loads(path.read_text()) | {"annotations": []}
+        path.write_text(json.dumps(content))
+    monkeypatch.setenv("BAVIT_DATA_DIR", str(tmp_path))
+    explorer = threshold_explorer(get_profile("own"))
+    assert explorer.source.value == "own, val" and explorer.picture.value.endswith(": no objects")
+    assert "no object here" in explorer.numbers.value and "patches kept" in explorer.summary()
+    path.write_text(json.dumps(content | {"images": []}))
+    explorer = threshold_explorer(get_profile("own"))
+    assert explorer.source.value == "photographs" and "No images of own" in explorer.message.value
 
 
 def test_nothing_runs_twice(explorer, runs):
@@ -148,14 +186,14 @@ def test_to_settle_is_not_to_wait(explorer, runs):
 
 
 def test_an_upload_is_shown_and_a_bad_one_gets_a_sentence(explorer):
-    before = drawn(explorer.dense_view)
+    before = drawn(explorer.keep_view)
     upload(explorer, a_file(), "mine.png")
-    assert explorer.source.value == "your own pictures" and explorer.picture.value == "1: mine.png"
-    after = drawn(explorer.dense_view)
+    assert explorer.source.value == "your own images" and explorer.picture.value == "1: mine.png"
+    after = drawn(explorer.keep_view)
     assert after.shape != before.shape and explorer.upload.value == ()
     upload(explorer, a_file("jpeg")[:1000], "<b>half.jpg")
     assert "&lt;b&gt;half.jpg is truncated or no picture" in explorer.message.value
-    assert explorer.picture.value == "1: mine.png" and np.array_equal(drawn(explorer.dense_view), after)
+    assert explorer.picture.value == "1: mine.png" and np.array_equal(drawn(explorer.keep_view), after)
     upload(explorer, a_file(), "mine.png")
     assert explorer.picture.value == "2: mine.png" and "truncated" not in explorer.message.value
 
@@ -180,10 +218,10 @@ def test_a_picture_that_went_missing_gets_a_sentence(explorer, monkeypatch, tmp_
 def test_without_detector_and_data_it_says_so_and_shows_the_patches(monkeypatch, tmp_path):
     monkeypatch.setenv("BAVIT_DATA_DIR", str(tmp_path))
     explorer = threshold_explorer(get_profile("coco"))
-    assert "No pictures of coco: " in explorer.message.value and "set BAVIT_DATA_DIR" in explorer.message.value
+    assert "No images of coco: " in explorer.message.value and "set BAVIT_DATA_DIR" in explorer.message.value
     assert "No boxes: the published YOLOS-tiny" in explorer.message.value
     assert [panel.layout.display for panel in explorer._boxes] == ["none", "none"]
-    assert "found" not in explorer.summary() and " of 1024 patches kept" in explorer.summary()
+    assert "detected" not in explorer.summary() and " of 1024 patches kept" in explorer.summary()
     explorer.settle()
     assert explorer.dense_view.value == b"" and drawn(explorer.keep_view).size
 

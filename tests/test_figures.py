@@ -12,9 +12,9 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from bavit_utils import figures, picture_plots
+from bavit_utils import figures
 from bavit_utils.config import get_profile
-from bavit_utils.figures import save, save_figure, save_table
+from bavit_utils.figures import save, save_animation, save_figure, save_table
 
 matplotlib.use("Agg")
 SAMPLE = get_profile("sample")
@@ -92,17 +92,24 @@ def test_a_damaged_figure_is_written_anew(folder, content):
     assert path.read_bytes() == whole
 
 
+def overlays(pictures, keeps):
+    fig, axes = plt.subplots(1, len(pictures))
+    for ax, picture, keep in zip(axes, pictures, keeps, strict=True):
+        figures.overlay(ax, picture, keep, style="grey")
+    return fig
+
+
 def test_one_turned_patch_leaves_a_picture_figure_untouched_and_many_do_not(folder):
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 255, (96, 96, 3), dtype=np.uint8) for _ in range(6)]
     keeps = [rng.random((12, 12)) < 0.5 for _ in range(6)]
-    path = save_figure(picture_plots.figure4(pictures, {"model": keeps}), "figure4", SAMPLE, shows_pictures=True)
+    path = save_figure(overlays(pictures, keeps), "scenes", SAMPLE, shows_pictures=True)
     age(path)
     keeps[2][5, 5] ^= True
-    save_figure(picture_plots.figure4(pictures, {"model": keeps}), "figure4", SAMPLE, shows_pictures=True)
+    save_figure(overlays(pictures, keeps), "scenes", SAMPLE, shows_pictures=True)
     assert path.stat().st_mtime_ns == 10**18
     keeps[2] = ~keeps[2]
-    save_figure(picture_plots.figure4(pictures, {"model": keeps}), "figure4", SAMPLE, shows_pictures=True)
+    save_figure(overlays(pictures, keeps), "scenes", SAMPLE, shows_pictures=True)
     assert path.stat().st_mtime_ns != 10**18
 
 
@@ -165,6 +172,31 @@ def test_pictures_of_others_are_not_stored(folder, monkeypatch):
     assert not list(folder.rglob("*.*"))
     save(line(), "figure4", "Bundled photographs.", shows="photos")
     assert [path.name for path in folder.rglob("*.png")] == ["figure4.png"]
+
+
+def scenes(*heights: int) -> list[Image.Image]:
+    """A white bar of each height on black."""
+    rows = np.arange(64)[:, None, None]
+    return [Image.fromarray(np.where(rows < height, np.uint8(255), np.uint8(0)).repeat(96, 1).repeat(3, 2))
+            for height in heights]
+
+
+def test_an_animation_holds_all_frames_and_is_written_when_it_changes(folder, monkeypatch):
+    monkeypatch.setenv("BAVIT_PROFILE", "sample")
+    path = folder / "sample" / "rising.gif"
+    save_animation(scenes(10, 20, 30), "rising", "A bar rises.", shows="photos")
+    with Image.open(path) as stored:
+        assert (stored.n_frames, stored.size, stored.info["loop"]) == (3, (96, 64), 0)
+    assert json.loads((path.parent / "index.json").read_text())["rising (animation)"]["caption"] == "A bar rises."
+    age(path)
+    save_animation(scenes(10, 20, 30), "rising", "A bar rises.", shows="photos")
+    assert path.stat().st_mtime_ns == 10**18
+    for others in (scenes(10, 20, 31), scenes(10, 20)):
+        age(path)
+        save_animation(others, "rising", "A bar rises.", shows="photos")
+        assert path.stat().st_mtime_ns != 10**18
+    save_animation(scenes(1, 2), "others", "VOC's.", shows="voc2007")
+    assert not path.with_name("others.gif").exists()
 
 
 @pytest.mark.parametrize(("column", "value", "written"), [

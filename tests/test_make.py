@@ -8,7 +8,7 @@ import pytest
 from bavit_utils.cli import _parser
 from bavit_utils.config import REPO
 
-TARGETS = ("reproduce", "figures", "test", "test-slow", "notebooks", "lab")
+TARGETS = ("reproduce", "test", "test-slow", "notebooks", "lab")
 
 
 def dry_run(*words: str) -> str:
@@ -25,12 +25,13 @@ def test_every_target_sets_up_first(target, tmp_path):
 def test_a_second_call_installs_nothing(tmp_path):
     (tmp_path / ".ready").touch()
     commands = dry_run("reproduce", f"VENV={tmp_path}", "--old-file=requirements.lock", "--old-file=pyproject.toml")
-    assert "pip" not in commands and "notebooks --profile sample" in commands
+    assert "pip" not in commands and "bavit notebooks  --profile sample" in commands
 
 
-def test_the_profile_is_passed_on():
-    assert "notebooks --profile voc" in dry_run("reproduce", "PROFILE=voc")
-    assert "figures --profile own" in dry_run("figures", "PROFILE=own")
+def test_profile_and_notebooks_are_passed_on():
+    assert "bavit notebooks  --profile voc\n" in dry_run("reproduce", "PROFILE=voc")
+    assert "bavit notebooks 06 08 --profile sample\n" in dry_run("reproduce", "NOTEBOOKS=06 08")
+    assert "bavit notebooks 00 --profile sample --refresh\n" in dry_run("notebooks", "NOTEBOOKS=00")
 
 
 def test_the_help_names_every_target_and_profile():

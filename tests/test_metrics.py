@@ -16,8 +16,11 @@ from bavit_utils.metrics import (
     average_precision,
     bootstrap_ap,
     fg_recall_at,
+    interval,
     paired_difference,
+    shown_interval,
     token_metrics,
+    with_interval,
 )
 
 
@@ -274,3 +277,50 @@ def test_bad_detections_are_refused():
     other = DetectionEvaluation(records[::-1], predictions[::-1])
     with pytest.raises(ValueError, match="same pictures"):
         paired_difference(DetectionEvaluation(records, predictions), other)
+
+
+def test_intervals_are_of_95_per_cent():
+    """Of a mean over pictures it is known; of AP, those of the resamples, wherever they are put."""
+    rng = np.random.default_rng(0)
+    share = rng.uniform(0.3, 0.9, 200)
+    right = np.arange(100) < 100 * share[:, None]
+    row = token_metrics(np.where(right, 0.9, 0.1).reshape(200, 10, 10), np.ones((200, 10, 10)))
+    width = 2 * 1.96 * right.mean(axis=1).std() / 200**0.5
+    assert row["accuracy_high"] - row["accuracy_low"] == pytest.approx(width, rel=0.1)
+    evaluation = DetectionEvaluation(*random_set(0, n=60))
+    found = bootstrap_ap(evaluation)
+    ends = np.percentile(evaluation.resampled(1000, 0), [2.5, 97.5])
+    assert found["AP_high"] - found["AP_low"] == pytest.approx(ends[1] - ends[0], rel=0.02)
+
+
+def test_sizes_are_of_the_areas_that_are_given():
+    """Of a mask, which may be far smaller than its box."""
+    box = [0, 0, 100, 100]
+    one = record("a", [box], [0])
+    assert average_precision([one], [prediction([box], [0], [0.5])])["APl"] == pytest.approx(1.0)
+    one.areas = np.array([500.0])
+    found = average_precision([one], [prediction([box], [0], [0.5])])
+    assert found["APs"] == pytest.approx(1.0) and found["APl"] is None
+
+
+@pytest.mark.parametrize("sparsity, dropped", [(0.35, 4), (0.5, 6), (0.3, 3), (0.0, 0), (1.0, 11)])
+def test_the_cut_of_the_recall_is_to_the_nearest_token(sparsity, dropped):
+    prob = np.arange(11.0).reshape(1, 1, 11) / 11
+    assert fg_recall_at(prob, np.ones((1, 1, 11)), sparsity) == pytest.approx(1 - dropped / 11)
+
+
+def test_a_probability_of_one_half_is_foreground():
+    assert token_metrics(np.full((2, 1, 2), 0.5), np.ones((2, 1, 2)), n_boot=5)["accuracy"] == 1.0
+
+
+def test_an_interval_holds_95_of_100_and_leaves_out_what_is_not_defined():
+    drawn = np.concatenate([np.arange(1001.0), [np.nan]])
+    assert interval(drawn) == (25, 975) and interval(drawn[-1:]) == (None, None)
+    columns = with_interval("share", np.concatenate([[7.0], drawn]))
+    assert columns == {"share": 7, "share_low": 25, "share_high": 975}
+
+
+def test_intervals_are_shown_in_per_cent():
+    assert shown_interval(0.98, 0.9744, 0.9851) == "98.0 [97.4, 98.5]"
+    assert shown_interval(-0.028, -0.0371, 0.004, "+") == "-2.8 [-3.7, +0.4]"
+    assert shown_interval(-0.0001, -0.003, 0.003, "+") == "+0.0 [-0.3, +0.3]"

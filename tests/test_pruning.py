@@ -190,3 +190,8 @@ def test_spared_patches_stay_at_every_threshold():
     assert kept.float().mean().item() == pytest.approx(0.25, abs=0.02)
     assert torch.equal(spared[~kept], maps[~kept]) and torch.equal(spared, spare_some(maps, 0.25, seed=3))
     assert not torch.equal(spared, spare_some(maps, 0.25, seed=4))
+
+
+def test_a_probability_at_the_threshold_stays():
+    assert keep_mask(torch.tensor([0.25, 0.5, 0.75]), 0.5).tolist() == [False, True, True]
+    assert keep_mask(torch.tensor([0.25, 0.24]), 0.75).tolist() == [True, False]

@@ -1,5 +1,6 @@
 """README.md, data/README.md and CONTRIBUTING.md: every command in them runs, every link leads somewhere."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -9,11 +10,12 @@ import pytest
 from download_server import make_tar, make_zip, offer, put_file
 from workshop import OWN_FOLDER, few, run
 
-from bavit_utils import cli, cli_figures, notebook_runner
+from bavit_utils import cli
 from bavit_utils.cli import _parser
 from bavit_utils.config import REPO
 from bavit_utils.data.sources import Source
-from bavit_utils.notebook_runner import notebook_paths
+from bavit_utils.headlines import with_headlines
+from bavit_utils.reproduce import notebook_paths
 
 PAGES = ("README.md", "data/README.md", "CONTRIBUTING.md")
 TEXTS = {page: (REPO / page).read_text(encoding="utf-8") for page in PAGES}
@@ -24,7 +26,7 @@ WHOLE = "\n".join(TEXTS.values())
 def lines_of_code(text: str) -> list[str]:
     """What stands in fenced blocks, without comments; `export` goes before what follows it in its block."""
     lines = []
-    for block in re.findall(r"^```(?:bash)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+    for block in re.findall(r"^```(?:bash|python)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         exported = ""
         for line in block.splitlines():
             line = line.split(" #")[0].strip()
@@ -60,9 +62,8 @@ def heavy(command: str, env: tuple[str, ...] = ()):
 @pytest.mark.parametrize(("command", "env"), [heavy(*each) for each in COMMANDS] + [heavy(each) for each in EXAMPLES])
 def test_every_command_runs(command, env, workplace, monkeypatch, capsys):
     monkeypatch.setattr(cli, "fetch", lambda name: name)  # `test_every_download_is_fetched`
-    monkeypatch.setattr(cli, "run_notebooks", lambda profile, refresh: None)  # `make reproduce` and nbval do
-    monkeypatch.setattr(cli_figures, "draw_all", lambda profile: [])  # and test_gallery.py
-    monkeypatch.setattr(cli_figures, "write_readme", lambda: None)
+    monkeypatch.setattr(cli, "run_notebooks", lambda profile, paths, refresh: None)  # `make reproduce` and nbval do
+    monkeypatch.setattr(cli, "notebook_paths", lambda numbers: [])  # the workplace has none
     assert run(command, dict(pair.split("=", 1) for pair in env)) == 0, capsys.readouterr().err
 
 
@@ -123,11 +124,44 @@ def test_every_link_leads_somewhere(page):
     assert links
 
 
-def test_every_notebook_is_in_the_table_with_its_time():
-    rows = re.findall(
-        r"^\| \[(\d\d_\w+)\]\(notebooks/\1\.ipynb\) \|.*\| (\d+ s) \|$", TEXTS["README.md"], re.MULTILINE
-    )
-    assert [name for name, _ in rows] == [path.stem for path in notebook_paths()]
+def test_every_notebook_is_in_the_table():
+    rows = re.findall(r"^\| \[(\d\d_\w+)\]\(notebooks/\1\.ipynb\) \| .+ \|$", TEXTS["README.md"], re.MULTILINE)
+    assert rows == [path.stem for path in notebook_paths()]
+
+
+# ---- a sentence with a result is the paper's, or is made from the stored rows
+
+RESULT = re.compile(r"(?<![\w.])\d[\d.,]*\s?(?:%|AP\b|AP50|x\b(?! ?\d)|×|points?\b|ms\b|MB\b|times\b)")
+
+
+def unproven(text: str) -> list[str]:
+    """The sentences of a page's prose that hold a result of ours: not made by code, and not the paper's."""
+    text = re.sub(r"<!-- results:begin -->.*?<!-- results:end -->", "", text, flags=re.DOTALL)
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"`[^`]*`|95 % intervals?", "", text)
+    sentences = re.split(r"(?<=[.;:!?])\s+(?!\d)|\n", text)
+    return [one for one in sentences if RESULT.search(one) and not re.search(r"\bpaper|\bpublished", one)]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_no_result_is_typed_into_a_page(page):
+    assert unproven(TEXTS[page]) == []
+
+
+def test_no_result_is_typed_into_the_first_notebook():
+    cells = json.loads(notebook_paths(["00"])[0].read_text(encoding="utf-8"))["cells"]
+    assert unproven("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")) == []
+
+
+@pytest.mark.parametrize("result", ["3.1 AP", "97 %", "1.48x", "2 points", "34 MB", "120 ms", "1.5 times"])
+def test_a_typed_result_is_seen_unless_it_is_the_papers(result):
+    told = f"Pruning costs {result}. The rest is as before."
+    assert unproven(told) == [f"Pruning costs {result}."] and unproven(f"The paper says {result}; ours is below.") == []
+    assert unproven(f"{told} Every 16 x 16 patch, 5.5 GB, 256 pixels, 95 % intervals.") == [f"Pruning costs {result}."]
+
+
+def test_the_rows_are_between_the_marks():
+    assert unproven(with_headlines(TEXTS["README.md"])) == []
 
 
 def test_the_files_that_the_texts_name_exist():
@@ -137,4 +171,4 @@ def test_the_files_that_the_texts_name_exist():
 
 
 def test_own_pictures_in_the_readme_are_those_of_the_test():
-    assert f"BAVIT_DATA_DIR={OWN_FOLDER.as_posix()}" in TEXTS["README.md"] and notebook_runner.notebook_paths()
+    assert f"BAVIT_DATA_DIR={OWN_FOLDER.as_posix()}" in TEXTS["README.md"]

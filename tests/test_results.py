@@ -3,6 +3,8 @@
 import json
 import os
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
 
 import numpy as np
@@ -10,9 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
-from bavit_utils import results
+from bavit_utils import config, results
+from bavit_utils.data.records import fingerprint, load_records
 from bavit_utils.paper import PAPER
-from bavit_utils.results import NOT_RUN, load_rows, provenance, save_rows
+from bavit_utils.results import NOT_RUN, check_against_stored, load_rows, provenance, save_rows, store
 
 
 def test_rows_come_back_and_other_runs_stay(tmp_path):
@@ -26,6 +29,17 @@ def test_rows_come_back_and_other_runs_stay(tmp_path):
     assert frame.attrs["provenance"] == {"a": {"date": "d2"}, "b": {"date": "d3"}}
     stored = json.loads((tmp_path / "table1.json").read_text())["rows"][0]
     assert stored == {"run": "a", "accuracy": 0.1, "n": 3, "x": 2.0}
+
+
+def test_what_a_command_stores_names_its_images_checkpoints_and_how_many_were_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "RESULTS", tmp_path)
+    weights = tmp_path / "bavit.safetensors"
+    weights.write_bytes(b"weights")
+    dev, held_out = load_records("photos", "val", 3), load_records("photos", "val", 2)
+    source = store("table1", "one", [{"accuracy": 0.5}], {"photos/train, end": dev, "photos/val": held_out}, [weights])
+    assert load_rows("table1").attrs["provenance"] == {"one": source}
+    assert source["n_images"] == 2 and source["checkpoints"] == {weights.name: results.short_hash(weights)}
+    assert source["data"] == {"photos/train, end": fingerprint(dev), "photos/val": fingerprint(held_out)}
 
 
 def test_same_rows_same_bytes_one_row_a_line(tmp_path):
@@ -105,6 +119,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert path.read_text() == before and [p.name for p in tmp_path.iterdir()] == ["t.json"]
 
 
+def test_runs_that_are_saved_at_once_are_all_kept(tmp_path, monkeypatch):
+    read = results._read
+    monkeypatch.setattr(results, "_read", lambda path: (read(path), time.sleep(0.005))[0])
+    save_rows("t", "first", [{"a": 0}], {}, tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda i: save_rows("t", f"run-{i}", [{"a": i}], {}, tmp_path), range(12)))
+    assert sorted(load_rows("t", tmp_path).a) == [0, *range(12)]
+    assert [path.name for path in tmp_path.iterdir()] == ["t.json"]
+
+
 def test_provenance_says_where_it_comes_from(tmp_path, monkeypatch):
     weights = tmp_path / "bavit.safetensors"
     weights.write_bytes(b"abc")
@@ -134,8 +158,57 @@ def test_commit_is_marked_when_the_tree_differs(tmp_path, monkeypatch):
     (tmp_path / "data" / "results").mkdir(parents=True)
     (tmp_path / "data" / "results" / "table1.json").write_text("{}")
     assert results.git_commit() == clean
-    (tmp_path / "code.py").write_text("")
-    assert results.git_commit() == clean + "-dirty"
+    for name in ("figures/a.png", "notebooks/a.ipynb"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("")
+        assert results.git_commit() == clean
+    for name in ("code.py", "bavit_utils/cost.py", "tests/a.py", "pyproject.toml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+        assert results.git_commit() == clean + "-dirty", name
+        (tmp_path / name).unlink()
+
+
+STORED = [{"sparsity": s, "seed": 0, "AP": ap} for s, ap in ((0.0, 0.40), (0.35, 0.36), (0.7, 0.20))]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, None),
+        ({"AP": 0.3649}, None),  # within the tolerance
+        ({"AP": 0.3651}, r"sparsity 0.35: AP is 0.3651, stored 0.3600"),
+        ({"AP": 0.3549}, r"sparsity 0.35: AP is 0.3549, stored 0.3600"),
+        ({"AP": float("nan")}, r"sparsity 0.35: AP is nan"),
+        ({"AP": 0.20}, r"sparsity 0.35: AP is 0.2000"),  # that of another row
+        ({"sparsity": 0.36}, r"sparsity 0.36: 0 stored rows"),
+    ],
+)
+def test_what_is_computed_now_is_held_to_what_is_stored(tmp_path, change, message):
+    save_rows("t", "r", STORED, {}, tmp_path)
+    now = [STORED[0], STORED[1] | change, STORED[2]]
+    if message is None:
+        said = check_against_stored("t", now, ["sparsity"], {"AP": 0.005}, tmp_path)
+        assert said == "3 rows agree with the stored ones: AP within 0.005"
+        return
+    with pytest.raises(AssertionError, match=message):
+        check_against_stored("t", now, ["sparsity"], {"AP": 0.005}, tmp_path)
+
+
+def test_the_comparator_needs_rows_on_both_sides_and_each_once(tmp_path):
+    options = {"on": ["sparsity"], "tolerance": {"AP": 1.0}, "folder": tmp_path}
+    with pytest.raises(AssertionError, match="0 stored rows"):
+        check_against_stored("t", STORED, **options)
+    save_rows("t", "a", STORED, {}, tmp_path)
+    with pytest.raises(AssertionError, match="no rows"):
+        check_against_stored("t", [], **options)
+    save_rows("t", "b", [row | {"seed": 1} for row in STORED], {}, tmp_path)
+    with pytest.raises(AssertionError, match="2 stored rows"):
+        check_against_stored("t", STORED, **options)
+    check_against_stored("t", STORED, **options, seed=1)
+    check_against_stored("t", STORED, **options | {"on": ["sparsity", "seed"]})
+    with pytest.raises(AssertionError, match="sparsity 0.0.*sparsity 0.35.*sparsity 0.7"):  # all that differs
+        check_against_stored("t", [row | {"AP": 9.0} for row in STORED], **options, seed=1)
 
 
 def test_the_papers_tables():

@@ -175,3 +175,27 @@ def test_other_weights_never_meet_kept_detections(inputs, tmp_path, monkeypatch)
         path.relative_to(tmp_path).as_posix() for path in before
     }
     assert new == {"bavit-small-another/budget-0.35-seed-0.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("name", "looks"),
+    [
+        *((name, "foreground_probability") for name in ("bavit-small", "bavit-small-topk", "bavit-large", "layer-2")),
+        *((name, "head_scores") for name in ("sparse-detr", "focus-detr", "focus-detr-threshold")),
+        ("centre", None),
+    ],
+)
+def test_whoever_looks_at_the_picture_is_timed_with_it(inputs, monkeypatch, name, looks):
+    seen = []
+    for module, function in ((scores, "foreground_probability"), (scores, "head_scores"), (PrunedYolos, "forward")):
+        original = getattr(module, function)
+
+        def watched(*args, original=original, function=function, **options):
+            seen.append(function)
+            return original(*args, **options)
+
+        monkeypatch.setattr(module, function, watched)
+    work = next(chosen_runs(name, inputs, (0.35,))).work(inputs)
+    seen.clear()
+    work()
+    assert seen == [looks, "forward"] if looks else seen == ["forward"]

@@ -8,6 +8,7 @@ from test_yolos import detector, distance, pictures  # noqa: F401
 
 from bavit_utils.config import get_profile
 from bavit_utils.cost import block_multiply_adds, multiply_adds
+from bavit_utils.selectors import merging
 from bavit_utils.selectors.merging import MergedYolos, match, merge_schedule, merged_multiply_adds, share_for
 from bavit_utils.yolos import PrunedYolos
 
@@ -78,3 +79,10 @@ def test_schedules_and_their_cost():
     for wanted in (0.95, 0.8, 0.6, 0.5):
         share = share_for(wanted * dense, SAMPLE)
         assert merged_multiply_adds(share, SAMPLE) == pytest.approx(wanted * dense, rel=0.01)
+
+
+def test_tokens_are_compared_by_the_keys_of_all_heads():
+    query, key, value = torch.randn(3, 2, 9, 3, 64, generator=torch.Generator().manual_seed(0))
+    block = merging._Merger(torch.ones(2, 9, 1), 2, 1)
+    block.attend(query, key, value, 0.1, 0.0)
+    torch.testing.assert_close(block.metric, key.mean(dim=2))

@@ -52,18 +52,6 @@ def test_the_sample_world_is_neither_too_easy_nor_too_hard():
     assert dense.AP50 > 0.5
 
 
-def test_random_choice_loses_clearly_more_than_the_oracle():
-    at_35 = load_rows("table2-sample", sparsity=0.35, detector="yolos", **PLAIN).set_index("bavit")
-    assert at_35.delta_high["random"] < at_35.delta_low["oracle-mask"]
-    assert at_35.delta_high["random"] < at_35.delta_low["bavit-small"]
-
-
-def test_fine_tuning_on_pruned_pictures_gains_more_than_its_control():
-    at_35 = load_rows("table2-sample", sparsity=0.35, bavit="bavit-small", **PLAIN).set_index("detector")
-    assert at_35.AP["yolos"] < at_35.AP["yolos-control"] < at_35.AP["yolos-f"]
-    assert at_35.delta_low["yolos-f"] > at_35.delta_high["yolos-control"]
-
-
 def test_the_sweep_has_all_of_the_papers_sparsities():
     for bavit in ("bavit-small", "random", "oracle-mask"):
         rows = load_rows("table2-sample", bavit=bavit, detector="yolos", **PLAIN)
@@ -71,13 +59,9 @@ def test_the_sweep_has_all_of_the_papers_sparsities():
         assert (rows.sparsity_reached - rows.sparsity).abs().max() < 0.005
 
 
-@pytest.mark.parametrize(
-    ("dataset", "rule"), [("voc2012", "mask"), ("voc2007", "box"), ("coco", "mask"), ("coco", "box")]
-)
-def test_bavit_small_beats_the_majority_on_photographs_clearly_and_alike_for_all_seeds(dataset, rule):
-    rows = load_rows("table1", model="bavit-small", dataset=dataset, rule=rule, recipe="best")
-    assert len(rows) and not rows.seed.duplicated().any() and rows.fg_recall_at_35.min() > 0.8
-    assert (rows.accuracy_low > rows.majority + 0.05).all() and rows.accuracy.max() - rows.accuracy.min() < 0.03
+def test_a_training_is_in_table_1_once():
+    rows = load_rows("table1")
+    assert len(rows) and not rows.duplicated(["model", "dataset", "rule", "recipe", "seed"]).any()
 
 
 @pytest.mark.parametrize("name", ["sample-mask", "voc2012-mask", "voc2007-box", "coco-mask"])

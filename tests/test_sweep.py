@@ -13,7 +13,7 @@ from bavit_utils.cost import multiply_adds, token_table
 from bavit_utils.data.records import class_names, load_records
 from bavit_utils.annotations import stacked_labels
 from bavit_utils.pruning import detector_keep
-from bavit_utils.sweep import Setting, Way, detections, sweep
+from bavit_utils.sweep import Setting, Way, detections, keep_at, sweep
 from bavit_utils.yolos import PrunedYolos, create_yolos, predict
 
 TINY = replace(get_profile("sample"), detector_img_size=64, detector_depth=2, num_detection_tokens=4)
@@ -128,3 +128,10 @@ def test_the_commands_store_rows_and_share_their_detections(tmp_path, monkeypatc
     assert sorted(path.name for path in tmp_path.rglob("*.safetensors")) == kept
     kinds = {row["kind"] for row in stored["objects-sample"][1]}
     assert kinds == {"object", "class", "false-positives"}
+
+
+def test_the_fill_is_part_of_the_wanted_sparsity():
+    maps = torch.rand(8, 12, 12, generator=torch.Generator().manual_seed(0))
+    for way in (Way(), Way(fill_steps=1), Way("bilinear"), Way("any")):
+        _, keep = keep_at(maps, 0.3, (16, 16), way)
+        assert 1 - keep.float().mean().item() == pytest.approx(0.3, abs=0.03), way

@@ -108,7 +108,8 @@ def test_detect_gives_pixels_of_the_original_picture():
     torch.testing.assert_close(found["boxes"], torch.tensor([[0.0, 25.0, 200.0, 75.0], [0.0, 0.0, 100.0, 50.0]]))
 
 
-def test_predict_warps_normalises_and_gives_boxes_in_each_pictures_pixels(detector):
+def test_predict_warps_normalises_and_gives_boxes_in_each_pictures_pixels(detector, monkeypatch):
+    monkeypatch.setattr(yolos, "BATCH_SIZE", 2)
     keep = torch.rand(3, *SMALL.detector_grid) < 0.5
     images = [np.random.default_rng(i).integers(0, 255, (40 + 30 * i, 90, 3), dtype=np.uint8) for i in range(3)]
     pruned = PrunedYolos(detector).eval()

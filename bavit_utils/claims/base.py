@@ -1,63 +1,152 @@
-"""What a claim of the paper is, what its check returns, and how checks read the stored rows."""
+"""What a claim of the paper is, how its status follows from numbers, and how checks read the stored rows."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
 
 import pandas as pd
 
-from ..config import Profile
+from ..paper import PAPER
 from ..results import NOT_RUN, load_rows
 from ..sweep import PLAIN
 
-REPRODUCED, PARTLY, NOT_AS_STATED = "reproduced", "partly", "not reproducible as stated"
-STATUSES = (REPRODUCED, PARTLY, NOT_AS_STATED, NOT_RUN)
-MEASURED_ON = {
-    "sample": "sample world",
-    "voc": "VOC2007 at half scale",
-    "voc": "VOC2007",
+
+class Status(StrEnum):
+    """What became of a claim."""
+
+    REPRODUCED = "reproduced"  # by the paper's own terms: its numbers, its code path, its data
+    DIRECTION = "direction only"  # the effect is there, but on other data, sizes or devices than the paper's
+    PARTLY = "partly"  # in some of its parts or on some of the data, or an interval leaves it open
+    NOT_CONFIRMED = "not confirmed"  # the effect isn't there, but on other data, sizes or devices than the paper's
+    CONTRADICTED = "contradicted"  # by its own terms, or it says two things that exclude each other
+    UNSPECIFIED = "unspecified"  # a choice is left open that changes the result
+    SLIP = "slip of the pen"  # a misprint: what is meant follows from another place, and comes out
+    NOT_RUN = NOT_RUN  # what would settle it isn't among the stored rows
+
+
+# What a status rests on: formulas, models and the paper's own numbers; stored rows; or the paper's words alone.
+KINDS = ("computed", "measured", "text")
+DATA = {  # where AP is looked up; on the first alone, where that is stored
     "coco": "COCO",
+    "voc-512": "the VOC2007 re-split at the paper's sizes",
+    "voc": "the VOC2007 re-split",
+    "sample": "the sample world",
 }
+TRAINED_AT = next(row["sparsity"] for row in PAPER.table2 if row["detector"] == "yolos-f")
+SMALL_DROP = PAPER.drop / PAPER.base_AP  # the abstract's "mAP drop of 3%", as a share of the dense AP
 
 
 class NotRun(Exception):
-    """What a check needs isn't here: rows that aren't stored, each argument some of them."""
-
-    def __str__(self) -> str:
-        return f"Not here: {', '.join(self.args)}."
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came out of a check: one of `STATUSES`, and a sentence or two with the numbers that it follows from."""
-
-    status: str
-    finding: str
+    """What a check needs isn't here: each argument names rows that aren't stored."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: its number, where it stands, what is said there, and the check, a function of the profile.
+    """One claim: its number, where it stands, what is said there (“ ”: the paper's own words), and its check.
 
-    What `says` holds in “ ” are the paper's own words. A check's docstring says what it does, for the table.
+    The check gives a status and a sentence or two with the numbers that it follows from; its docstring says what it
+    does, and `kind`, one of `KINDS`, what the status rests on.
     """
 
     number: int
     where: str
     says: str
-    check: Callable[[Profile], Outcome]
+    kind: str
+    check: Callable[[], tuple[Status, str]]
 
-    def outcome(self, profile: Profile) -> Outcome:
-        """Run the check; where rows that it needs aren't stored the status is `NOT_RUN`."""
+    def outcome(self) -> tuple[Status, str]:
+        """Status and finding; `NOT_RUN` where rows that the check needs aren't stored."""
         try:
-            return self.check(profile)
+            return self.check()
         except NotRun as missing:
-            return Outcome(NOT_RUN, str(missing))
+            return Status.NOT_RUN, f"Not here: {', '.join(missing.args)}."
 
     @property
     def how(self) -> str:
         """What the check does, in its own words."""
         return " ".join(inspect.getdoc(self.check).split())
+
+
+REGISTERED: list[Claim] = []
+
+
+def claim(number: int, where: str, says: str, kind: str = "computed") -> Callable:
+    """Decorator: register a function without arguments as the check of the claim of this number."""
+
+    def register(check: Callable[[], tuple[Status, str]]) -> Callable:
+        REGISTERED.append(Claim(number, where, says, kind, check))
+        return check
+
+    return register
+
+
+def verdict(*holds: bool | None, own: bool = True, otherwise: Status | None = None) -> Status:
+    """The status of a claim from whether each of its parts holds, None where an interval leaves that open.
+
+    `own`: by the paper's own terms. Evidence from elsewhere, for or against, is never more than "direction only" or
+    "not confirmed". `otherwise` is the status where nothing holds, if it is another one: a slip, say.
+    """
+    if all(holds):
+        return Status.REPRODUCED if own else Status.DIRECTION
+    if any(holds) or any(held is None for held in holds):
+        return Status.PARTLY
+    return otherwise or (Status.CONTRADICTED if own else Status.NOT_CONFIRMED)
+
+
+def verdict_on_data(holds: Mapping[str, bool | None]) -> Status:
+    """`verdict` of a claim about AP from whether it holds on each of `DATA`: by COCO alone, where it is stored."""
+    return verdict(holds["coco"]) if "coco" in holds else verdict(*holds.values(), own=False)
+
+
+def open_point(matters: bool) -> Status:
+    """The status of a choice that the paper leaves open: does it clearly change the result?"""
+    return Status.UNSPECIFIED if matters else Status.PARTLY
+
+
+def together(*holds: bool | None) -> bool | None:
+    """Whether all parts hold: False if one doesn't, else None if one is left open."""
+    return False if False in holds else None if None in holds else True
+
+
+class Interval(NamedTuple):
+    """An estimate with its 95 % interval; as text times a hundred: "-2.8 [-3.7, -1.8]"."""
+
+    estimate: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, row: pd.Series, name: str, bounds: str | None = None) -> "Interval":
+        """A row's column `name`, with `<bounds>_low` and `<bounds>_high`, named like itself by default."""
+        return cls(row[name], row[f"{bounds or name}_low"], row[f"{bounds or name}_high"])
+
+    def above(self, limit: float = 0.0) -> bool | None:
+        """Whether it lies above a limit: False if below, None if the limit is in it."""
+        return True if self.low > limit else False if self.high < limit else None
+
+    def below(self, limit: float = 0.0) -> bool | None:
+        """Whether it lies below a limit: False if above, None if the limit is in it."""
+        return Interval(-self.estimate, -self.high, -self.low).above(-limit)
+
+    def within(self, margin: float) -> bool | None:
+        """Whether it lies within a margin of zero: False if wholly outside, else None."""
+        return True if max(-self.low, self.high) <= margin else False if max(self.low, -self.high) > margin else None
+
+    def __sub__(self, other: "Interval") -> "Interval":
+        """The difference as of independent estimates, which is too wide where both are of the same pictures."""
+        difference = self.estimate - other.estimate
+        down = math.hypot(self.estimate - self.low, other.high - other.estimate)
+        up = math.hypot(self.high - self.estimate, other.estimate - other.low)
+        return Interval(difference, difference - down, difference + up)
+
+    def __truediv__(self, by: float) -> "Interval":
+        return Interval(*(value / by for value in self))
+
+    def __str__(self) -> str:
+        return f"{100 * self.estimate:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
 
 
 def stored(name: str, *needs: str, **where) -> pd.DataFrame:
@@ -73,24 +162,29 @@ def stored(name: str, *needs: str, **where) -> pd.DataFrame:
     return rows
 
 
-def table2_rows(name: str, bavit: str = "bavit-small", detector: str = "yolos", **way) -> pd.DataFrame:
-    """The stored rows of Table 2 for one data set (a profile's name), by sparsity, which is the index.
+def table2_rows(name: str, detector: str = "yolos", **way) -> pd.DataFrame:
+    """The stored rows of Table 2 behind BAViT-small for one data set (a profile's name), by sparsity, the index.
 
     From BAViT's map to the kept tokens as in `sweep.PLAIN`, but for what `way` changes. Raises NotRun.
     """
-    rows = stored(f"table2-{name}", "AP", bavit=bavit, detector=detector, **PLAIN | way)
+    rows = stored(f"table2-{name}", "AP", bavit="bavit-small", detector=detector, **PLAIN | way)
     return rows.drop_duplicates("sparsity").set_index("sparsity")
 
 
-def detection_data(profile: Profile) -> tuple[str, ...]:
-    """Where AP is looked up: the profile's own data; for the sample world also VOC2007's photographs."""
-    return ("sample", "voc", "voc-512") if profile.name == "sample" else (profile.name,)
+def change(row: pd.Series) -> Interval:
+    """A row's change in AP, paired with the dense detector."""
+    return Interval.of(row, "delta_AP", "delta")
 
 
-def of_each_data(profile: Profile, read: Callable[[str], object]) -> dict:
-    """What `read` gives for the name of each of `detection_data`, those without rows left out; NotRun if all are."""
+def share(row: pd.Series) -> Interval:
+    """A row's change in AP as a share of the dense detector's AP."""
+    return change(row) / (row.AP - row.delta_AP)
+
+
+def on_each(read: Callable[[str], object], names: Mapping[str, str] = DATA) -> dict:
+    """What `read` gives for each of `names`, those without rows left out; NotRun if all are."""
     found, missing = {}, []
-    for name in detection_data(profile):
+    for name in names:
         try:
             found[name] = read(name)
         except NotRun as error:
@@ -100,28 +194,11 @@ def of_each_data(profile: Profile, read: Callable[[str], object]) -> dict:
     return found
 
 
-def measured_status(holds: Mapping[str, bool]) -> str:
-    """The status of a claim about AP from whether it holds on each data set.
-
-    No more than `PARTLY` without COCO itself, `NOT_AS_STATED` where it holds nowhere.
-    """
-    if all(holds.values()) and "coco" in holds:
-        return REPRODUCED
-    return PARTLY if any(holds.values()) else NOT_AS_STATED
-
-
-def percent(share: float, decimals: int = 1) -> str:
+def percent(value: float, decimals: int = 1) -> str:
     """A share as "25.6 %"."""
-    return f"{100 * share:.{decimals}f} %"
+    return f"{100 * value:.{decimals}f} %"
 
 
-def change(row: pd.Series | Mapping, name: str = "delta_AP", low: str = "delta_low", high: str = "delta_high") -> str:
-    """A difference in AP with its 95 % interval, in points: "-2.8 [-3.7, -1.8]"."""
-    return f"{100 * row[name]:+.1f} [{100 * row[low]:+.1f}, {100 * row[high]:+.1f}]"
-
-
-def listed(parts: Mapping[str, str]) -> str:
-    """ "on the sample world …, on VOC2007 …", from texts by data set."""
-    return "; ".join(
-        f"on {'the ' if name == 'sample' else ''}{MEASURED_ON[name]} {text}" for name, text in parts.items()
-    )
+def listed(parts: Mapping[str, object]) -> str:
+    """ "on the sample world …; on COCO …", from what was found by data set."""
+    return "; ".join(f"on {DATA[name]} {part}" for name, part in parts.items())

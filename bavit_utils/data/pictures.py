@@ -10,6 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 _EXIF_ORIENTATION = 0x0112
 MAX_UPLOAD_MEGAPIXELS = 50
 _UPLOAD_SIDE = 2048
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # no others: Pillow gives some to programs
 
 
 class DataError(ValueError):
@@ -35,7 +36,7 @@ def decode_upload(content: bytes, name: str) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as image:
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                 if np.prod(image.size, dtype=float) > MAX_UPLOAD_MEGAPIXELS * 1e6:
                     raise too_large
                 decoded = Image.fromarray(_upright_rgb(image))
@@ -53,6 +54,8 @@ def decode_upload(content: bytes, name: str) -> np.ndarray:
 def _upright_rgb(image: Image.Image) -> np.ndarray:
     """Turned by EXIF, the first of several frames; what is transparent lies on white, 16 bits of grey become 8."""
     ImageOps.exif_transpose(image, in_place=True)
+    if image.mode in ("I", "F"):
+        raise ValueError("its pixels are 32-bit numbers, whose range isn't known: save it with 8 bits a channel")
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
@@ -81,7 +84,9 @@ def image_size(path: str | Path) -> tuple[int, int]:
 def _open(path: str | Path, read):
     """`read(image)` on the opened picture, with every failure turned into a DataError."""
     try:
-        with Image.open(path) as image:
+        if Path(path).exists() and not Path(path).is_file():
+            raise ValueError("it is no file")
+        with Image.open(path, formats=_FORMATS) as image:
             return read(image)
     except FileNotFoundError:
         raise DataError(f"{path} is missing: fetch or generate its data set again") from None

@@ -15,6 +15,9 @@ from ..yolos import load_yolos
 from .download import DownloadError, fetch
 from .records import class_names
 
+# Tensors by which ImageNet's ViT-tiny is known.
+_VIT_SHAPES = {"cls_token": (1, 1, 192), "pos_embed": (1, 197, 192), "patch_embed.proj.weight": (192, 3, 16, 16)}
+_VIT_SHAPES |= {"blocks.11.mlp.fc2.weight": (192, 768), "norm.weight": (192,)}
 # timm's name of each part of a block, and transformers'.
 _BLOCK_PARTS = {
     "norm1": "layernorm_before",
@@ -28,7 +31,8 @@ _BLOCK_PARTS = {
 def imagenet_blocks() -> dict[str, Tensor] | None:
     """ImageNet ViT-tiny's state dict under timm's tensor names, in float32; None, with a warning, where there is none.
 
-    Read from `weights/` in the data folder; where it isn't there, fetched into it.
+    Read from `weights/` in the data folder; where it isn't there, fetched into it. ValueError for a damaged file, or
+    one of another network.
     """
     folder = data_dir() / "weights"
     path = next(iter(sorted(folder.glob("vit_tiny_patch16_224*.safetensors"))), None)
@@ -40,9 +44,13 @@ def imagenet_blocks() -> dict[str, Tensor] | None:
         )
         return None
     try:
-        return {name: tensor.float() for name, tensor in load_file(path).items()}
+        weights = {name: tensor.float() for name, tensor in load_file(path).items()}
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}): delete it and fetch it again") from error
+    fits = all(name in weights and weights[name].shape == shape for name, shape in _VIT_SHAPES.items())
+    if not fits or not all(tensor.isfinite().all() for tensor in weights.values()):
+        raise ValueError(f"{path} doesn't hold ImageNet's ViT-tiny of 224 pixels: move it away and fetch it again")
+    return weights
 
 
 def start_from_imagenet(
@@ -104,7 +112,7 @@ def load_hub_yolos(img_size: int, name: str | Path = "hustvl/yolos-tiny") -> Yol
     ValueError when it doesn't know COCO's classes.
     """
     classes = class_names("coco")
-    detector = YolosForObjectDetection.from_pretrained(name, use_safetensors=True)
+    detector = YolosForObjectDetection.from_pretrained(name, use_safetensors=True, attn_implementation="sdpa")
     known = {label: index for index, label in detector.config.id2label.items()}
     if unknown := set(classes) - set(known):
         raise ValueError(f"{name} doesn't know the classes {sorted(unknown)}: give names of its config.id2label")

@@ -11,19 +11,21 @@ What real annotations hold, and what is done about it:
 import hashlib
 import json
 import os
+import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from pycocotools import mask as coco_mask
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from .. import config
 from ..annotations import VOID
+from ..checks import check_number, inside
 from ..config import data_dir
-from .own import OWN, all_masked, completed, own_classes, own_files, own_remedy, voc_picture
+from .masks import paint, wrong_size
+from .own import OWN, all_masked, completed, listed_names, own_classes, own_files, own_remedy, twice, voc_picture
 from .pictures import DataError, image_size, load_class_mask, load_image
 from .sample_world import CLASSES as SAMPLE_CLASSES
 
@@ -44,6 +46,7 @@ _VOC_NAMES = {
     "potted plant": "pottedplant", "tv": "tvmonitor",
 }  # of COCO's classes; fourteen more are called alike
 
+_LONGEST = 30_000  # pixels of a picture, at the most
 _SLACK = 2.0  # pixels by which a box may stick out of its picture
 _COCO_WITHOUT_AREA = {918, 2206849}  # annotation ids in instances_train2017.json
 
@@ -78,7 +81,7 @@ class Record:
         """Decode the picture: uint8 [H, W, 3], RGB. Raises DataError as `load_image`, and if its size isn't `size`."""
         image = load_image(self.image_path)
         if image.shape[:2] != self.size:
-            raise _wrong_size(self.image_path, image.shape[:2], self.size, self.annotation_path)
+            raise wrong_size(self.image_path, image.shape[:2], self.size, self.annotation_path)
         return image
 
     def mask(self) -> np.ndarray:
@@ -90,10 +93,10 @@ class Record:
         if self.masks is None:
             raise DataError(f"{self.dataset} has no masks ({self.annotation_path}): use the box rule")
         if not isinstance(self.masks, Path):
-            return _paint(self)
+            return paint(self)
         mask = load_class_mask(self.masks)
         if mask.shape != self.size:
-            raise _wrong_size(self.masks, mask.shape, self.size, self.image_path)
+            raise wrong_size(self.masks, mask.shape, self.size, self.image_path)
         classes = len(class_names(self.dataset))
         if ((mask > classes) & (mask != VOID)).any():
             raise DataError(f"{self.masks} holds a class beyond 0 to {classes} and 255: fetch the masks again")
@@ -119,7 +122,10 @@ def load_records(dataset: str, split: str, limit: int | None = None) -> list[Rec
     if split not in SPLITS[dataset]:
         raise ValueError(f"{dataset} has no split {split!r}: choose one of {', '.join(SPLITS[dataset])}")
     in_vocs_form = own_files(split)[0].suffix == ".txt" if dataset == OWN else dataset.startswith("voc")
-    return (_read_voc if in_vocs_form else _read_coco)(dataset, split, limit)
+    records = (_read_voc if in_vocs_form else _read_coco)(dataset, split, limit)
+    if not records:
+        raise DataError(f"the {split} list of {dataset} names no pictures: {_remedy(dataset, split)}")
+    return records
 
 
 def with_classes_of(record: Record, dataset: str) -> Record:
@@ -141,12 +147,29 @@ def with_classes_of(record: Record, dataset: str) -> Record:
 def load_training_lists(dataset: str, limit: int | None = None) -> dict[str, list[Record]]:
     """All training lists of a data set that are there, by name ("voc2007/train"), as of `load_records`.
 
-    VOC2007's `trainextra` may be missing: the official download doesn't have it.
+    VOC2007's `trainextra` may be missing: the official download doesn't have it. Warns where val pictures of your own
+    are among the training pictures.
     """
     lists = {f"{dataset}/train": load_records(dataset, "train", limit)}
+    if dataset == OWN and (both := _shared(lists["own/train"], load_records(OWN, "val"))):
+        warnings.warn(f"{both} of your own val pictures are training pictures, too: they tell little", stacklevel=3)
     if dataset == "voc2007" and _listing(dataset, "trainextra").exists():
         lists[f"{dataset}/trainextra"] = load_records(dataset, "trainextra", limit)
     return lists
+
+
+def check_pictures(records: Iterable[Record], rule: str) -> None:
+    """Decode what a long training is measured on, by label rule "mask" or "box", so that it fails before, not after."""
+    for record in records:
+        record.image()
+        if rule == "mask":
+            record.mask()
+
+
+def _shared(some: Iterable[Record], others: Iterable[Record]) -> int:
+    """How many of the others' pictures are among the first, byte for byte."""
+    digests = [[hashlib.sha256(r.image_path.read_bytes()).digest() for r in part] for part in (some, others)]
+    return sum(map(set(digests[0]).__contains__, digests[1]))
 
 
 def fingerprint(records: Iterable[Record]) -> str:
@@ -163,9 +186,11 @@ def fingerprint(records: Iterable[Record]) -> str:
 
 def _read_voc(dataset: str, split: str, limit: int | None) -> list[Record]:
     """VOC: 2007 by the lists of detection, 2012 by those of segmentation."""
-    listing = _listing(dataset, split)
-    names = [line.split()[0] for line in _read_text(listing, dataset, split).splitlines() if line.strip()]
-    return [_voc_record(dataset, split, listing.parents[2], name, dataset == "voc2012") for name in names[:limit]]
+    listing, known = _listing(dataset, split), class_names(dataset)
+    if not listing.is_file():
+        raise _missing(listing, "No such file or directory", dataset, split)
+    names = listed_names(listing)[:limit]
+    return [_voc_record(dataset, split, listing.parents[2], name, known) for name in names]
 
 
 def _listing(dataset: str, split: str) -> Path:
@@ -173,27 +198,29 @@ def _listing(dataset: str, split: str) -> Path:
     return root / "ImageSets" / ("Segmentation" if dataset == "voc2012" else "Main") / f"{split}.txt"
 
 
-def _voc_record(dataset: str, split: str, root: Path, name: str, segmented: bool) -> Record:
+def _voc_record(dataset: str, split: str, root: Path, name: str, known: Sequence[str]) -> Record:
     path = root / "Annotations" / f"{name}.xml"
     image_path = voc_picture(root / "JPEGImages", name)
     size = image_size(image_path)
     try:
         objects = [
-            (found.findtext("name"), [float(found.find("bndbox").findtext(key)) for key in _VOC_BOX],
+            ((found.findtext("name") or "").strip(), [float(found.find("bndbox").findtext(key)) for key in _VOC_BOX],
              int(found.findtext("difficult", "0")))
-            for found in ET.fromstring(_read_text(path, dataset, split)).findall("object")
+            for found in ET.fromstring(_read_bytes(path, dataset, split)).findall("object")
         ]
-    except (ET.ParseError, AttributeError, TypeError, ValueError) as error:
+    except DataError:
+        raise
+    except (ET.ParseError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise DataError(f"{path} is malformed ({error}): correct it or fetch it again") from error
     names, boxes, difficult = zip(*objects) if objects else ((), (), ())
     boxes = _clip_boxes(_from_voc(np.array(boxes, dtype=np.float64).reshape(len(boxes), 4)), size, path, names)
     return Record(
         dataset, split, name, image_path, path, size, boxes,
-        labels=_labels(names, dataset, path),
+        labels=_labels(names, known, path),
         difficult=np.array(difficult, dtype=bool),
         crowd=np.zeros(len(boxes), dtype=bool),
         areas=(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]),
-        masks=root / "SegmentationClass" / f"{name}.png" if segmented else None,
+        masks=root / "SegmentationClass" / f"{name}.png" if dataset == "voc2012" else None,
     )
 
 
@@ -205,26 +232,41 @@ def _from_voc(boxes: np.ndarray) -> np.ndarray:
 def _read_coco(dataset: str, split: str, limit: int | None) -> list[Record]:
     """COCO's form of instances, of COCO itself, its bundled photographs and the sample world."""
     path, folder = own_files(split) if dataset == OWN else _official_files(dataset, split)
-    text = _read_text(path, dataset, split)
+    content, where = _read_bytes(path, dataset, split), "it"
+    known = class_names(dataset)
     try:
-        content = json.loads(text)
-        names = {category["id"]: category["name"] for category in content["categories"]}
-        by_image = {image["id"]: [] for image in content["images"]}
-        for annotation in map(completed, content["annotations"]):
-            by_image[annotation["image_id"]].append(annotation)
-        _labels(list(names.values()), dataset, path)
+        content, where = json.loads(content), "a category"
+        # Ids are compared as texts: some tools write numbers as such.
+        names = {str(category["id"]): category["name"] for category in content["categories"]}
+        _distinct("category ids", [str(category["id"]) for category in content["categories"]], path)
+        _labels(list(names.values()), known, path)
+        where = "a picture"
+        _distinct("picture ids", [str(image["id"]) for image in content["images"]], path)
+        by_image = {str(image["id"]): [] for image in content["images"]}
+        for number, annotation in enumerate(content["annotations"], start=1):
+            where = f"annotation {annotation.get('id', number)}"
+            if str(annotation["image_id"]) not in by_image:
+                raise ValueError(f"it is of picture {annotation['image_id']}, which isn't listed")
+            by_image[str(annotation["image_id"])].append(completed({"id": number} | annotation))
         there = set(os.listdir(folder)) if folder.is_dir() else set()
+        records = []
         for image in content["images"][:limit]:
-            if image["file_name"] not in there and not (folder / image["file_name"]).is_file():  # in a subfolder
-                raise DataError(f"{folder / image['file_name']} is missing, {path} lists it: {_remedy(dataset, split)}")
-        return [
-            _coco_record(dataset, split, path, folder, image, by_image[image["id"]], names)
-            for image in content["images"][:limit]
-        ]
+            where = f"picture {image['id']}"
+            file = inside(folder, image["file_name"])
+            if image["file_name"] not in there and not file.is_file():  # in a subfolder
+                raise DataError(f"{file} is missing, {path} lists it: {_remedy(dataset, split)}")
+            records.append(_coco_record(dataset, split, path, file, image, by_image[str(image["id"])], names, known))
+        return records
     except DataError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path} is malformed ({error!r}): {_remedy(dataset, split)}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        reason = f"no {error} is given" if isinstance(error, KeyError) else str(error) or repr(error)
+        raise DataError(f"{path} is malformed ({where}: {reason}): {_correction(dataset)}") from error
+
+
+def _distinct(what: str, values: list[str], path: Path) -> None:
+    if len(set(values)) < len(values):
+        raise DataError(f"{path}: the {what} {twice(values)} occur twice, as in merged files: number them anew")
 
 
 def _official_files(dataset: str, split: str) -> tuple[Path, Path]:
@@ -236,58 +278,28 @@ def _official_files(dataset: str, split: str) -> tuple[Path, Path]:
 
 
 def _coco_record(
-    dataset: str, split: str, path: Path, folder: Path, image: dict, found: list[dict], names: dict[int, str]
+    dataset: str, split: str, path: Path, file: Path, image: dict, found: list[dict], names: dict, known: Sequence[str]
 ) -> Record:
     if dataset == "coco":
         found = [a for a in found if a["id"] not in _COCO_WITHOUT_AREA]
     for annotation in found:
-        if annotation["category_id"] not in names:
+        if str(annotation["category_id"]) not in names:
             which = f"annotation {annotation['id']} is of the unknown class {annotation['category_id']}"
-            raise DataError(f"{path}: {which}; {_remedy(dataset, split)}")
-    size = int(image["height"]), int(image["width"])
+            raise DataError(f"{path}: {which}; {_correction(dataset)}")
+    size = tuple(check_number(side, int(image[side]), 1, _LONGEST) for side in ("height", "width"))
     boxes = np.array([a["bbox"] for a in found], dtype=np.float64).reshape(len(found), 4)
     boxes[:, 2:] += boxes[:, :2]
+    crowd = [check_number(f"iscrowd of annotation {a['id']}", int(a["iscrowd"]), 0, 1) for a in found]
+    areas = [check_number(f"the area of annotation {a['id']}", float(a["area"]), 0, 1e9) for a in found]
     return Record(
-        dataset, split, image["id"], folder / image["file_name"], path, size,
+        dataset, split, image["id"], file, path, size,
         boxes=_clip_boxes(boxes, size, path, [f"annotation {a['id']}" for a in found]),
-        labels=_labels([names[a["category_id"]] for a in found], dataset, path),
+        labels=_labels([names[str(a["category_id"])] for a in found], known, path),
         difficult=np.zeros(len(found), dtype=bool),
-        crowd=np.array([a["iscrowd"] for a in found], dtype=bool),
-        areas=np.array([a["area"] for a in found], dtype=np.float32),
+        crowd=np.array(crowd, dtype=bool),
+        areas=np.array(areas, dtype=np.float32),
         masks=tuple(a.get("segmentation") for a in found) if dataset != OWN or all_masked(found) else None,
     )
-
-
-def _paint(record: Record) -> np.ndarray:
-    """The class mask of COCO's instance masks: crowds first, then objects from large to small."""
-    mask = np.zeros(record.size, dtype=np.uint8, order="F")  # as pycocotools decodes
-    for j in np.lexsort((-record.areas, ~record.crowd)):
-        value = VOID if record.crowd[j] else record.labels[j] + 1
-        np.copyto(mask, np.uint8(value), where=_decode(record, record.masks[j]))
-    return np.ascontiguousarray(mask)
-
-
-def _decode(record: Record, segmentation: list | dict | None) -> np.ndarray:
-    """One object's polygons or run lengths as bool [H, W]."""
-    where = f"{record.annotation_path}, picture {record.image_id}"
-    try:
-        if isinstance(segmentation, dict):
-            if tuple(segmentation["size"]) != record.size:
-                raise _wrong_size(where, segmentation["size"], record.size, record.image_path)
-            if isinstance(segmentation["counts"], list):
-                if sum(segmentation["counts"]) != record.size[0] * record.size[1]:
-                    raise DataError(f"{where}: run lengths don't fill the picture; fetch the annotations again")
-                segmentation = coco_mask.frPyObjects(segmentation, *record.size)
-        else:
-            polygons = [polygon for polygon in segmentation or () if len(polygon) >= 6]
-            if not polygons:
-                raise DataError(f"{where}: an object has no mask; fetch the annotations again, or use the box rule")
-            segmentation = coco_mask.merge(coco_mask.frPyObjects(polygons, *record.size))
-        return coco_mask.decode(segmentation).view(bool)
-    except DataError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{where}: a mask is malformed ({error!r}); fetch the annotations again") from error
 
 
 def _clip_boxes(boxes: np.ndarray, size: tuple[int, int], path: Path, names: Sequence[str]) -> np.ndarray:
@@ -304,22 +316,28 @@ def _clip_boxes(boxes: np.ndarray, size: tuple[int, int], path: Path, names: Seq
     return clipped.astype(np.float32)
 
 
-def _labels(names: Sequence[str], dataset: str, path: Path) -> np.ndarray:
+def _labels(names: Sequence[str], known: Sequence[str], path: Path) -> np.ndarray:
     """Labels int64 [n] of class names."""
-    known = class_names(dataset)
     for name in names:
         if name not in known:
             raise DataError(f"{path}: unknown class {name!r}; correct it to one of {', '.join(known)}")
     return np.array([known.index(name) for name in names], dtype=np.int64)
 
 
-def _read_text(path: Path, dataset: str, split: str) -> str:
+def _read_bytes(path: Path, dataset: str, split: str) -> bytes:
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is malformed ({error}): {_remedy(dataset, split)}") from error
+        return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} can't be read ({error.strerror}): {_remedy(dataset, split)}") from None
+        raise _missing(path, error.strerror, dataset, split) from None
+
+
+def _missing(path: Path, reason: str, dataset: str, split: str) -> DataError:
+    return DataError(f"{path} can't be read ({reason}): {_remedy(dataset, split)}")
+
+
+def _correction(dataset: str) -> str:
+    """What to do about a file that is there and wrong."""
+    return "correct it, or export it again" if dataset == OWN else "fetch or restore it"
 
 
 def _remedy(dataset: str, split: str) -> str:
@@ -330,8 +348,3 @@ def _remedy(dataset: str, split: str) -> str:
     if dataset == OWN:
         return own_remedy()
     return f"set BAVIT_DATA_DIR (now {data_dir()}) to the folder that holds VOCdevkit and coco, as README.md shows"
-
-
-def _wrong_size(path: Path | str, is_size: Sequence[int], size: Sequence[int], other: Path) -> DataError:
-    sizes = f"is {is_size[1]}x{is_size[0]} pixels where {other} says {size[1]}x{size[0]}"
-    return DataError(f"{path} {sizes}: they don't belong together, fetch both again")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -143,3 +144,40 @@ def memory_run(name: str, batch: int, method: str, kept: list[int] | None, devic
     rows, cols = pair.profile.detector_grid
     keep = (torch.arange(rows * cols) < torch.tensor(kept)[:, None]).view(batch, rows, cols).to(device)
     return lambda: pair.pruned(keep, WRONG_WAYS.get(method))
+
+
+def speed_at(rows: pd.DataFrame, batch: int, sparsity: float) -> tuple[float, float, float]:
+    """How many times as fast as the dense detector, BAViT's time counted, and the range by the rounds' quartiles.
+
+    From `throughput`'s rows of one profile; times are interpolated between measured sparsities.
+    """
+    pruned, dense = _gathered(rows, batch), rows[(rows.batch == batch) & (rows.method == "dense")].iloc[0]
+    median, q25, q75 = (np.interp(sparsity, pruned.sparsity, pruned[name]) for name in ("median_ms", "q25_ms", "q75_ms"))
+    return dense.median_ms / median, dense.q25_ms / q75, dense.q75_ms / q25
+
+
+def break_even(rows: pd.DataFrame, batch: int) -> float:
+    """The sparsity above which pruning, BAViT included, is faster than the dense detector; NaN where none is.
+
+    `rows` of `throughput`, stored ones, too, for one profile. Interpolated between measured sparsities.
+    """
+    part = _gathered(rows, batch)
+    speedup, sparsity = part["speedup"].to_numpy(), part["sparsity"].to_numpy()
+    above = np.flatnonzero(speedup >= 1)
+    if not len(above):
+        return float("nan")
+    first = above[0]
+    if first == 0:
+        return float(sparsity[0])
+    return float(np.interp(1, speedup[first - 1 : first + 1], sparsity[first - 1 : first + 1]))
+
+
+def times_dense(rows: pd.DataFrame, batch: int, sparsity: pd.Series) -> np.ndarray:
+    """How many times as fast as the dense detector at sparsities [N], BAViT's time counted; interpolated likewise."""
+    part = _gathered(rows, batch)
+    dense = rows[(rows["method"] == "dense") & (rows["batch"] == batch)]
+    return dense["median_ms"].iloc[0] / np.interp(sparsity, part["sparsity"], part["median_ms"])
+
+
+def _gathered(rows: pd.DataFrame, batch: int) -> pd.DataFrame:
+    return rows[(rows["method"] == "gather") & (rows["batch"] == batch)].sort_values("sparsity")

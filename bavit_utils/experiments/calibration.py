@@ -10,11 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..annotations import IGNORE_INDEX
-from ..metrics import flat_tokens, number, resampling_weights
+from ..metrics import flat_tokens, interval, number, resampling_weights, with_interval
 from ..paper import PAPER
 from ..pruning import keep_mask
 
 THRESHOLDS = (*(percent / 100 for percent in range(5, 96, 5)), 0.96, 0.97, 0.98, 0.99)
+MOST_LOST = 0.02  # of the foreground, where a threshold is chosen
+BINS = 10  # of probability, in the reliability curve
 _DECIMALS = 4  # of a chosen threshold
 
 
@@ -26,35 +28,28 @@ def checked_tokens(maps, labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return prob, labels != IGNORE_INDEX, labels == 1
 
 
-def estimate_and_resamples(n_images: int, n_boot: int, seed: int) -> np.ndarray:
+def estimate_and_resamples(n_images: int, n_boot: int) -> np.ndarray:
     """How often each picture counts, [1 + n_boot, n_images]: once in the first row, as drawn in the others."""
-    return np.concatenate([np.ones((1, n_images)), resampling_weights(n_images, n_boot, seed)])
+    return np.concatenate([np.ones((1, n_images)), resampling_weights(n_images, n_boot, seed=0)])
 
 
-def with_interval(name: str, values: np.ndarray) -> dict[str, float | None]:
-    """A column of an estimate `values[0]` and its 95 % interval over the resamples `values[1:]`."""
-    drawn = values[1:][np.isfinite(values[1:])]
-    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
-    return {name: number(values[0]), f"{name}_low": number(low), f"{name}_high": number(high)}
-
-
-def calibration_rows(dev_maps, dev_labels, maps, labels, most_lost: float = 0.02, n_boot: int = 1000) -> list[dict]:
+def calibration_rows(dev_maps, dev_labels, maps, labels, n_boot: int = 1000) -> list[dict]:
     """All rows of one BAViT: the threshold is chosen on the dev part of the training list, all else is held-out.
 
     `kind` is "reliability" (a row a bin), "calibration-error", "threshold" (a row each of `THRESHOLDS`),
     "operating-point" (`split` "dev" and "held-out") or "sparsity-of-pictures".
     """
-    points = operating_point_rows(dev_maps, dev_labels, maps, labels, most_lost, n_boot)
+    points = operating_point_rows(dev_maps, dev_labels, maps, labels, n_boot)
     return [
-        *reliability_rows(maps, labels, n_boot=n_boot),
+        *reliability_rows(maps, labels, n_boot),
         *threshold_rows(maps, labels, n_boot=n_boot),
         *points,
         *sparsity_rows(maps, labels, (0.5, points[0]["threshold"]), n_boot),
     ]
 
 
-def reliability_rows(maps, labels, bins: int = 10, n_boot: int = 1000, seed: int = 0) -> list[dict]:
-    """The reliability curve, a row for each of `bins` equal ranges of probability, and the error in one last row.
+def reliability_rows(maps, labels, n_boot: int = 1000) -> list[dict]:
+    """The reliability curve, a row for each of `BINS` equal ranges of probability, and the error in one last row.
 
     kind "reliability": `bin_low, bin_high, count` (tokens), `predicted` (mean probability), `observed` (share of FG),
     `observed_low, observed_high`; None in an empty bin. kind "calibration-error": `ece`, the mean of
@@ -62,32 +57,30 @@ def reliability_rows(maps, labels, bins: int = 10, n_boot: int = 1000, seed: int
     absolute value; `bias`, the mean of predicted - observed, below 0 where there is more foreground than BAViT thinks.
     """
     prob, valid, is_fg = checked_tokens(maps, labels)
-    weights = estimate_and_resamples(len(prob), n_boot, seed)
-    index = np.minimum((prob * bins).astype(int), bins - 1) + bins * np.arange(len(prob))[:, None]
+    weights = estimate_and_resamples(len(prob), n_boot)
+    index = np.minimum((prob * BINS).astype(int), BINS - 1) + BINS * np.arange(len(prob))[:, None]
 
     def in_bins(values: np.ndarray) -> np.ndarray:
-        sums = np.bincount(index[valid], values[valid], minlength=len(prob) * bins)
-        return weights @ sums.reshape(len(prob), bins)
+        sums = np.bincount(index[valid], values[valid], minlength=len(prob) * BINS)
+        return weights @ sums.reshape(len(prob), BINS)
 
     count, predicted, observed = in_bins(valid), in_bins(prob), in_bins(is_fg)
     total = count.sum(axis=1)
     shares = _ratio(observed, count)
     rows = [
-        {"kind": "reliability", "bin_low": k / bins, "bin_high": (k + 1) / bins, "count": int(count[0, k])}
+        {"kind": "reliability", "bin_low": k / BINS, "bin_high": (k + 1) / BINS, "count": int(count[0, k])}
         | {"predicted": number(_ratio(predicted, count)[0, k])}
         | with_interval("observed", shares[:, k])
-        for k in range(bins)
+        for k in range(BINS)
     ]
     ece = np.abs(predicted - observed).sum(axis=1) / total
-    low, high = 2 * ece[0] - np.percentile(ece[1:], [97.5, 2.5])
-    error = {"ece": float(ece[0]), "ece_low": float(max(low, 0)), "ece_high": float(high)}
+    low, high = interval(2 * ece[0] - ece[1:])
+    error = {"ece": float(ece[0]), "ece_low": max(low, 0.0), "ece_high": high}
     bias = with_interval("bias", (predicted - observed).sum(axis=1) / total)
     return [*rows, {"kind": "calibration-error", **error, **bias, "n_tokens": int(total[0]), "n_images": len(prob)}]
 
 
-def threshold_rows(
-    maps, labels, thresholds: Sequence[float] = THRESHOLDS, n_boot: int = 1000, seed: int = 0
-) -> list[dict]:
+def threshold_rows(maps, labels, thresholds: Sequence[float] = THRESHOLDS, n_boot: int = 1000) -> list[dict]:
     """What each threshold (`pruning.keep_mask`) does on BAViT's own grid, each with its interval; kind "threshold".
 
     `sparsity` is the mean over pictures, `fg_recall` the share of all FG tokens that are kept, `accuracy` the share of
@@ -95,7 +88,7 @@ def threshold_rows(
     """
     prob, valid, is_fg = checked_tokens(maps, labels)
     keep = keep_mask(prob, np.asarray(thresholds)[:, None, None])
-    weights = estimate_and_resamples(len(prob), n_boot, seed)
+    weights = estimate_and_resamples(len(prob), n_boot)
 
     def pooled(counts: np.ndarray, of: np.ndarray) -> np.ndarray:
         """The share over the pictures of each resample, [B, K], of counts [K, N, tokens] among `of` [N, tokens]."""
@@ -113,45 +106,32 @@ def threshold_rows(
     return rows
 
 
-def choose_threshold(maps, labels, most_lost: float = 0.02) -> float:
-    """The threshold that prunes most while it loses at most the share `most_lost` of all FG tokens (section 4.2).
+def operating_point_rows(dev_maps, dev_labels, maps, labels, n_boot: int = 1000) -> list[dict]:
+    """The threshold chosen on dev pictures, what it does there and on the held-out ones; kind "operating-point".
 
-    Rounded up to four decimals, so that what is written down is what was measured.
-    """
-    prob, _, is_fg = checked_tokens(maps, labels)
-    return float(_chosen_thresholds(prob, is_fg, np.ones((1, len(prob))), most_lost)[0])
-
-
-def operating_point_rows(
-    dev_maps, dev_labels, maps, labels, most_lost: float = 0.02, n_boot: int = 1000, seed: int = 0
-) -> list[dict]:
-    """`choose_threshold` on the dev pictures, and what it does there and on the held-out ones; kind "operating-point".
-
-    Each row has the columns of `threshold_rows`; `pictures_short`, the share of pictures that lose more of their own
-    foreground than `most_lost`; and, as far as dev pictures decide it, the interval of the choice, `threshold_low`,
-    `threshold_high`.
+    It prunes most while at most the share `MOST_LOST` of all FG tokens is lost (section 4.2). Each row has the columns
+    of `threshold_rows`; `pictures_short`, the share of pictures that lose more of their own foreground; and, as far as
+    dev pictures decide it, the interval of the choice, `threshold_low`, `threshold_high`.
     """
     prob, _, is_fg = checked_tokens(dev_maps, dev_labels)
-    chosen = _chosen_thresholds(prob, is_fg, estimate_and_resamples(len(prob), n_boot, seed), most_lost)
+    chosen = chosen_thresholds(prob, is_fg, estimate_and_resamples(len(prob), n_boot))
     rows = []
     for split, *pictures in (("dev", dev_maps, dev_labels), ("held-out", maps, labels)):
         prob, _, is_fg = checked_tokens(*pictures)
-        row = threshold_rows(*pictures, chosen[:1], n_boot, seed)[0]
+        row = threshold_rows(*pictures, chosen[:1], n_boot)[0]
         own = _ratio((keep_mask(prob, chosen[0]) & is_fg).sum(axis=1), is_fg.sum(axis=1))
-        short = float((own[is_fg.any(axis=1)] < 1 - most_lost).mean())
-        row |= {"kind": "operating-point", "split": split, "most_lost": most_lost, "pictures_short": short}
+        short = float((own[is_fg.any(axis=1)] < 1 - MOST_LOST).mean())
+        row |= {"kind": "operating-point", "split": split, "most_lost": MOST_LOST, "pictures_short": short}
         rows.append(row | with_interval("threshold", chosen) | {"n_images": len(prob)})
     return rows
 
 
-def sparsity_rows(
-    maps, labels, thresholds: Sequence[float], n_boot: int = 1000, seed: int = 0, bins: int = 20
-) -> list[dict]:
+def sparsity_rows(maps, labels, thresholds: Sequence[float], n_boot: int = 1000) -> list[dict]:
     """How sparsity is spread over pictures, a row a threshold and one for the labels; kind "sparsity-of-pictures".
 
     `of` is "threshold" or "labels" (the share of background, which a BAViT without a fault would prune). Columns:
     `mean`, `q05` to `q95` (quantiles over pictures), `above_70` (the share of pictures with a sparsity above 70 %, with
-    its interval) and `histogram`, pictures in each of `bins` equal ranges from 0 to 1.
+    its interval) and `histogram`, pictures in each of 20 equal ranges from 0 to 1.
     """
     prob, valid, is_fg = checked_tokens(maps, labels)
     background = _ratio((valid & ~is_fg).sum(axis=1), valid.sum(axis=1))
@@ -161,15 +141,21 @@ def sparsity_rows(
     for of, threshold, values in spread:
         row = {"kind": "sparsity-of-pictures", "of": of, "threshold": threshold, "mean": float(values.mean())}
         row |= {f"q{q:02d}": float(np.percentile(values, q)) for q in (5, 25, 50, 75, 95)}
-        weights = estimate_and_resamples(len(values), n_boot, seed)
+        weights = estimate_and_resamples(len(values), n_boot)
         above = weights @ (values > PAPER.sparsity_of_many_images) / len(values)
-        counts = np.histogram(values, bins=bins, range=(0, 1))[0].tolist()
+        counts = np.histogram(values, bins=20, range=(0, 1))[0].tolist()
         rows.append(row | with_interval("above_70", above) | {"histogram": counts, "n_images": len(values)})
     return rows
 
 
-def _chosen_thresholds(prob: np.ndarray, is_fg: np.ndarray, weights: np.ndarray, most_lost: float) -> np.ndarray:
-    """`choose_threshold` for pictures that count `weights` [B, N] times: [B]."""
+def chosen_thresholds(
+    prob: np.ndarray, is_fg: np.ndarray, weights: np.ndarray, most_lost: float = MOST_LOST
+) -> np.ndarray:
+    """The thresholds [B] that prune most while at most the share `most_lost` of all FG tokens is lost (section 4.2).
+
+    `prob` and `is_fg` [N, tokens] as of `checked_tokens`; pictures count `weights` [B, N] times. Rounded up to four
+    decimals, so that what is written down is what was measured.
+    """
     picture, token = np.nonzero(is_fg)
     order = np.argsort(prob[picture, token], kind="stable")
     picture, rising = picture[order], prob[picture[order], token[order]]

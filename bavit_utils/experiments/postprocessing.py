@@ -1,45 +1,40 @@
 """What the appendix's neighbour fill does to BAViT's answers, beside a threshold moved to prune as much."""
 
-from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from ..metrics import with_interval
 from ..paper import PAPER
 from ..pruning import fill_neighbours, keep_mask
-from .calibration import checked_tokens, estimate_and_resamples, with_interval
+from .calibration import checked_tokens, estimate_and_resamples
+
+THRESHOLD = 0.5  # before the fill
+STEPS, NEIGHBOURS, MORE_THAN = range(6), (8, 4), (1, 2, 3, 4)  # every setting that is measured
 
 
-def postprocessing_rows(
-    maps: Tensor,
-    labels: Tensor,
-    steps: int = 5,
-    more_than: Sequence[int] = (1, 2, 3, 4),
-    neighbours: Sequence[int] = (8, 4),
-    threshold: float = 0.5,
-    n_boot: int = 1000,
-    seed: int = 0,
-) -> list[dict]:
-    """A row for each way to fill (appendix, Fig. 5): `neighbours`, `more_than`, `step` 0 to `steps`, and its outcome.
+def postprocessing_rows(maps: Tensor, labels: Tensor, n_boot: int = 1000) -> list[dict]:
+    """A row for each way to fill (appendix, Fig. 5): `neighbours`, `more_than`, `step`, and its outcome.
 
     `maps` are foreground probabilities float32 [N, rows, cols], `labels` int64 of the same shape (1 FG, 0 BG, -100 left
-    out of recall and accuracy), `threshold` is the one before the fill. `sparsity`, `fg_recall` (share of all FG tokens
-    that are kept) and `accuracy` are of the fill. Its rival doesn't fill, but moves the threshold until it prunes as
-    many tokens: `threshold_alone`, `fg_recall_alone`, `accuracy_alone`. `delta_fg_recall` and `delta_accuracy` are fill
-    less rival, with 95 % intervals `_low`, `_high` over `n_boot` resamples of the pictures, in each of which the
-    rival's threshold is moved anew: above zero the fill earns its place. ValueErrors as in `calibration`.
+    out of recall and accuracy). `sparsity`, `fg_recall` (share of all FG tokens that are kept) and `accuracy` are of
+    the fill, `change_accuracy` is its accuracy less that of no fill. Its rival doesn't fill, but moves the threshold
+    until it prunes as many tokens: `threshold_alone`, `fg_recall_alone`, `accuracy_alone`. `delta_fg_recall` and
+    `delta_accuracy` are fill less rival. Differences have 95 % intervals `_low`, `_high` over `n_boot` resamples of the
+    pictures, in each of which the rival's threshold is moved anew: above zero the fill earns its place. ValueErrors as
+    in `calibration`.
     """
     prob, valid, is_fg = checked_tokens(maps, labels)
     settings, keeps = [], []
-    for around, count in product(neighbours, more_than):
-        keep = keep_mask(maps, threshold)
-        for step in range(steps + 1):
+    for around, count in product(NEIGHBOURS, MORE_THAN):
+        keep = keep_mask(maps, THRESHOLD)
+        for step in STEPS:
             settings.append({"neighbours": around, "more_than": count, "step": step})
             keeps.append(keep.flatten(1).numpy())
             keep = fill_neighbours(keep, 1, count, around)
-    weights = estimate_and_resamples(len(prob), n_boot, seed)
+    weights = estimate_and_resamples(len(prob), n_boot)
     # Of each setting, how many tokens a picture keeps: all, foreground, background [3, settings, N].
     kept = np.stack([[(keep & among).sum(axis=1) for keep in keeps] for among in (True, is_fg, valid & ~is_fg)])
     kept = kept @ weights.T  # [3, settings, B]
@@ -54,7 +49,8 @@ def postprocessing_rows(
         for name in fill:
             row |= {name: float(fill[name][i, 0]), f"{name}_alone": float(rival[name][i, 0])}
             row |= with_interval(f"delta_{name}", fill[name][i] - rival[name][i])
-        rows.append(row)
+        unfilled = fill["accuracy"][i - setting["step"]]
+        rows.append(row | with_interval("change_accuracy", fill["accuracy"][i] - unfilled))
     return rows
 
 

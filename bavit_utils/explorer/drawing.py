@@ -1,6 +1,6 @@
-"""How the threshold explorer looks: pictures by Pillow and NumPy, quick enough to follow a hand, and numbers in HTML.
+"""How the threshold explorer looks: images by Pillow and NumPy, quick enough to follow a hand, and numbers in HTML.
 
-Pictures are uint8 [h, w, 3]; a grid [rows, cols] is stretched over the whole of one.
+Images are uint8 [h, w, 3]; a grid [rows, cols] is stretched over the whole of one.
 """
 
 import html
@@ -14,13 +14,13 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from ..figures import BLUE, FG_COLOUR, MISSED_COLOUR, ORANGE
 from ..images import warp
-from . import MIN_SCORE, Found, Numbers, repeats
+from .compute import MIN_SCORE, Found, Numbers
 
 _SIDE = 400  # pixels of the longer side
 _NARROWEST = 1 / 3  # of a picture's sides, so that a strip still shows something
 _CIVIDIS = (255 * colormaps["cividis"](np.arange(256))[:, :3]).round().astype(np.uint8)
 _GRADIENT = ", ".join(to_hex(colour / 255) for colour in _CIVIDIS[::15])
-_BOTH, _ALONE = (BLUE, "white"), (ORANGE, "black")  # boxes, and the text on them: found in both runs, or in one only
+_BOTH, _ALONE = (BLUE, "white"), (ORANGE, "black")  # boxes, and the text on them: detected in both runs, or in one only
 
 STYLE = """<style>
 .bavit-explorer {padding: 4px 12px 8px 4px}
@@ -64,21 +64,33 @@ def keep_view(picture: np.ndarray, keep: np.ndarray, truth: np.ndarray | None) -
 
 
 def boxes_view(picture: np.ndarray, keep: np.ndarray | None, found: Found, in_both: list[bool]) -> bytes:
-    """The picture, pruned patches faded, with what is found there: blue in both runs, orange here only; as JPEG."""
+    """The image, pruned patches faded, with what is detected: blue in both runs, orange in this one only; as JPEG.
+
+    Names lie over all boxes, and not over each other where there is room.
+    """
     view = Image.fromarray(picture if keep is None else _faded(picture, keep))
     draw, font = ImageDraw.Draw(view), _font()
     corners = (found.boxes.numpy().clip(0, 1) * (np.tile(view.size, 2) - 1)).tolist()
     colours = [_BOTH if both else _ALONE for both in in_both]
     for (x1, y1, x2, y2), (colour, _) in zip(corners, colours, strict=True):
         draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=colour, width=3)
-    for (x1, y1, _, _), (colour, ink), name, doubled in zip(corners, colours, found.names, repeats(found), strict=True):
-        if doubled:  # a name is written once, and over all the lines
-            continue
+    taken: list[tuple[float, ...]] = []
+    for box, (colour, ink), name in zip(corners, colours, found.names, strict=True):
         _, _, right, bottom = draw.textbbox((0, 0), name, font)
-        x, y = min(x1, view.width - right - 6), y1 - bottom - 4 if y1 > bottom + 4 else y1
-        draw.rectangle((x, y, x + right + 6, y + bottom + 4), fill=colour)
-        draw.text((x + 3, y + 1), name, ink, font)
+        taken.append(_free_place(box, (right + 6, bottom + 4), view.size, taken))
+        draw.rectangle(taken[-1], fill=colour)
+        draw.text((taken[-1][0] + 3, taken[-1][1] + 1), name, ink, font)
     return _jpeg(np.asarray(view))
+
+
+def _free_place(box, size, canvas_size, taken) -> tuple[float, ...]:
+    """Where a name of `size` goes: at a corner of its box, outside or inside, within the image; free if one is."""
+    (x1, y1, x2, y2), (width, height), (right, bottom) = box, size, canvas_size
+    corners = [(x, y) for y in (y1 - height, y2, y1, y2 - height) for x in (x1, x2 - width)]
+    inside = [(min(max(x, 0), right - width), y) for x, y in corners if 0 <= y <= bottom - height]
+    places = [(x, y, x + width, y + height) for x, y in inside or [(0, 0)]]
+    overlaps = [any(a < r and l < c and b < d and t < e for l, t, r, d in taken) for a, b, c, e in places]
+    return places[overlaps.index(False) if False in overlaps else 0]
 
 
 def bar(threshold: float) -> str:
@@ -96,7 +108,7 @@ def keep_legend(truth_known: bool) -> str:
 
 def boxes_legend(alone: str) -> str:
     """What the colours of `boxes_view` mean, in HTML; `alone`: of a box found in this run only."""
-    return _legend([(_BOTH[0], "found in both"), (_ALONE[0], alone)])
+    return _legend([(_BOTH[0], "detected in both"), (_ALONE[0], alone)])
 
 
 def caption(text: str) -> str:
@@ -109,34 +121,31 @@ def sentences(lines: list[str]) -> str:
     return f'<div class="bavit-small" role="status">{"<br>".join(map(html.escape, lines))}</div>'
 
 
-def tiles(
-    numbers: Numbers, measured_ms: float | None = None, n_found: int | None = None, n_dense: int | None = None
-) -> str:
+def tiles(n: Numbers, measured_ms: float | None = None, n_found: int | None = None, n_dense: int | None = None) -> str:
     """The numbers, a tile each, in HTML; those of the detector's run on kept patches are None until it is made."""
-    n = numbers
-    recall = "–" if n.fg_recall is None else f"{n.fg_recall:.0%}"
+    recall, note = ("–", "truth not known") if n.fg_recall is None else (f"{n.fg_recall:.0%}", "of true patches")
+    if n.fg_recall != n.fg_recall:  # NaN
+        recall, note = "–", "no object here"
     cells = [
         ("Pruned (sparsity)", f"{n.sparsity:.0%}", f"{n.kept} of {n.patches} kept"),
-        ("Foreground recall", recall, "truth not known" if n.fg_recall is None else "of true patches"),
+        ("Foreground recall", recall, note),
         ("Tokens", f"{n.tokens:,}", f"unpruned: {n.dense_tokens:,}"),
         ("Multiply-adds", f"{n.gmacs:.2f} G", f"unpruned: {n.dense_gmacs:.2f} G"),
     ]
     if n.dense_ms:
-        speed_up = f" <small>{n.dense_ms / measured_ms:.2f}×</small>" if measured_ms else ""
+        measured = "…"
+        if measured_ms:
+            measured = f"{measured_ms:.0f} ms <small>{n.dense_ms / measured_ms:.2f}×</small>"
+        found, dense = ("…" if count is None else count for count in (n_found, n_dense))
         cells += [
             ("Time, predicted", f"{n.predicted_ms:.0f} ms", "by multiply-adds"),
-            ("Time, measured", _or_dots(measured_ms, " ms") + speed_up, f"unpruned: {n.dense_ms:.0f} ms"),
-            (f"Boxes, ≥ {MIN_SCORE:.0%} sure", _or_dots(n_found), f"unpruned: {_or_dots(n_dense)}"),
+            ("Time, measured", measured, f"unpruned: {n.dense_ms:.0f} ms"),
+            (f"Boxes, ≥ {MIN_SCORE:.0%} sure", found, f"unpruned: {dense}"),
         ]
-    return '<div class="bavit-tiles">' + "".join(map(_tile, *zip(*cells))) + "</div>"
-
-
-def _or_dots(value: float | None, unit: str = "") -> str:
-    return "…" if value is None else f"{value:.0f}{unit}"
-
-
-def _tile(title: str, value: str, note: str) -> str:
-    return f"<div><span>{title}</span><b>{value}</b><span>{note}</span></div>"
+    shown = "".join(
+        f"<div><span>{title}</span><b>{value}</b><span>{below}</span></div>" for title, value, below in cells
+    )
+    return f'<div class="bavit-tiles">{shown}</div>'
 
 
 def _legend(entries: list[tuple[str, ...]]) -> str:

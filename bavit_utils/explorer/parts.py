@@ -41,7 +41,7 @@ class ExplorerParts(widgets.VBox):
         self.picture = _control(widgets.Dropdown, "Picture", width="220px")
         self.upload = widgets.FileUpload(
             accept="image/*",
-            description="Open your own picture, up to 10 MB",
+            description="Open your own image, up to 10 MB",
             tooltip="A JPEG or PNG file; notebook servers cut off at 10 MB, `make lab` at 100",
             layout={"width": "auto"},
         )
@@ -74,15 +74,12 @@ class ExplorerParts(widgets.VBox):
     def _views(self) -> widgets.GridBox:
         self.map_view, self.keep_view, self.pruned_view, self.dense_view = (_view() for _ in range(4))
         self.bar, self.keep_legend = widgets.HTML(), widgets.HTML()
+        alone, lost = (widgets.HTML(drawing.boxes_legend(text)) for text in ("only here", "lost"))
         panels = [
             _panel("1. How likely is foreground?", self.map_view, self.bar),
             _panel("2. Kept at this threshold", self.keep_view, self.keep_legend),
-            _panel(
-                "3. Found on the kept patches",
-                self.pruned_view,
-                widgets.HTML(drawing.boxes_legend("only here")),
-            ),
-            _panel("4. Found on all patches", self.dense_view, widgets.HTML(drawing.boxes_legend("lost"))),
+            _panel("3. Detections, pruned", self.pruned_view, alone),
+            _panel("4. Detections, unpruned", self.dense_view, lost),
         ]
         self._boxes = panels[2:]
         return widgets.GridBox(panels, layout=_COLUMNS)

@@ -1,4 +1,4 @@
-"""The threshold explorer: drag the threshold, see what is pruned and what the detector still finds (section 4.2)."""
+"""The threshold explorer itself: what happens when a control is moved."""
 
 import asyncio
 from functools import wraps
@@ -9,19 +9,17 @@ from torch import Tensor
 from ..config import Profile
 from ..data.pictures import DataError, decode_upload
 from ..pruning import keep_mask
-from . import Detector, Found, Pruner, choices, drawing, matched
+from . import drawing
+from .compute import Detector, Found, Pruner, choices, matched
 from .parts import ExplorerParts
 from .pictures import Picture, picture_sources
 
 _REST_SECONDS = 0.25  # without a move, after which the detector runs
-_OWN = "your own pictures"
+_OWN = "your own images"
 
 
 def threshold_explorer(profile: Profile) -> "ThresholdExplorer":
-    """A picture to choose and a threshold to drag; see `ThresholdExplorer` for its parts.
-
-    It finds pictures and checkpoints by itself, and says in a sentence what is not at hand.
-    """
+    """An image to choose and a threshold to drag; it finds images and checkpoints, and says what is not at hand."""
     return ThresholdExplorer(profile)
 
 
@@ -56,15 +54,10 @@ class ThresholdExplorer(ExplorerParts):
             self._missing.append(f"No BAViT is here: `bavit train-bavit --profile {profile.name} --store` trains one.")
             self._say()
             return
-        for control, moved in (
-            (self.source, self._choose_source),
-            (self.picture, self._choose_picture),
-            (self.upload, self._take_upload),
-            (self.bavit, self._choose_bavit),
-            (self.slider, self._move),
-            (self.fill, self._move),
-            (self.resize, self._move),
-        ):
+        reactions = {self.source: self._choose_source, self.picture: self._choose_picture,
+                     self.upload: self._take_upload, self.bavit: self._choose_bavit}  # fmt: skip
+        for control in (*reactions, self.slider, self.fill, self.resize):
+            moved = reactions.get(control, self._move)
             control.observe(lambda _, moved=moved: self._held or moved(), "value")
         self._choose_source()
         self.settle()
@@ -73,33 +66,31 @@ class ThresholdExplorer(ExplorerParts):
         return f"ThresholdExplorer(profile {self.profile.name})"
 
     def keep(self) -> Tensor:
-        """The keep mask of the chosen picture, boolean [1, *detector grid]."""
+        """The keep mask of the chosen image, boolean [1, *detector grid]."""
         return self._pruner.keep(self._chosen, self.slider.value, self.fill.value, self.resize.value)
 
     def detections(self, dense: bool = False) -> Found | None:
-        """What is found on the kept patches, or on all with `dense`; None without a detector."""
+        """What is detected on the kept patches, or on all with `dense`; None without a detector."""
         detector = self._pruner.detector
         return detector and detector.found(self._chosen, None if dense else self.keep())
 
     @_one_at_a_time
     def summary(self) -> str:
         """What the numbers say, as one line."""
-        if not self._choices:
-            return "no BAViT here"
         if self._pruner is None:
-            return "no picture here"
+            return "no image here" if self._choices else "no BAViT here"
         numbers, found = self._pruner.numbers(self._chosen, self.keep()), self.detections()
         parts = [f"sparsity {numbers.sparsity:.0%}", f"{numbers.kept} of {numbers.patches} patches kept"]
-        if numbers.fg_recall is not None:
+        if numbers.fg_recall is not None and numbers.fg_recall == numbers.fg_recall:
             parts.append(f"{numbers.fg_recall:.0%} of the foreground kept")
         parts.append(f"{numbers.gmacs / numbers.dense_gmacs:.0%} of the multiply-adds")
         if found:
-            parts.append(f"{len(found.names)} found, {len(self.detections(dense=True).names)} without pruning")
+            parts.append(f"{len(found.names)} detected, {len(self.detections(dense=True).names)} without pruning")
         return ", ".join(parts)
 
     @_one_at_a_time
     def settle(self) -> None:
-        """Run the detector now, where there is one and it hasn't seen this keep mask, and draw what it finds."""
+        """Run the detector now, where there is one and it hasn't seen this keep mask, and draw what it detects."""
         if self._pruner is None or self._pruner.detector is None:
             return
         keep, found, dense = self.keep(), self.detections(), self.detections(dense=True)
@@ -115,35 +106,46 @@ class ThresholdExplorer(ExplorerParts):
         self._held = True
         self.picture.options, self.picture.index = tuple(self._sources[self.source.value]), 0
         self._held = False
-        self._choose_picture()
+        self._choose_picture(True)
 
     @_one_at_a_time
-    def _choose_picture(self) -> None:
+    def _choose_picture(self, another_source: bool = False) -> None:
         try:
             self._chosen = self._sources[self.source.value][self.picture.value]()
         except DataError as error:
             self._say(str(error))
             return
         self._canvas = drawing.canvas(self._chosen.image)
+        if another_source:
+            self._held = True
+            self.bavit.value = self._fitting()
+            self._held = False
         self._choose_bavit()
+
+    def _fits(self, choice: str) -> bool:
+        """Did it learn from images like the chosen one: drawn scenes, or photographs?"""
+        return self._chosen.drawn == (self._choices[choice][0].pruner_data == "sample")
+
+    def _fitting(self) -> str:
+        """The chosen BAViT if it fits, else the first that does, before a detector if there is such a one."""
+        fitting = [choice for choice in (self.bavit.value, *self._choices) if self._fits(choice)]
+        boxed = [choice for choice in fitting if not Detector.missing(self._choices[choice][0])]
+        return [*boxed, *fitting, self.bavit.value][0]
 
     @_one_at_a_time
     def _choose_bavit(self) -> None:
         if self._chosen is None:
             return
-        self._pruner = self._pruner_of(self.bavit.value)
+        profile, bavit = choice = self._choices[self.bavit.value]
+        if choice not in self._pruners:
+            if profile not in self._detectors:
+                self._detectors[profile] = None if Detector.missing(profile) else Detector(profile)
+            self._pruners[choice] = Pruner(profile, bavit, self._detectors[profile])
+        self._pruner = self._pruners[choice]
         self.keep_legend.value = drawing.keep_legend(self._pruner.truth(self._chosen) is not None)
         self.show_boxes(self._pruner.detector is not None)
         self._say()
         self._move()
-
-    def _pruner_of(self, choice: str) -> Pruner:
-        if choice not in self._pruners:
-            profile, bavit = self._choices[choice]
-            if profile not in self._detectors:
-                self._detectors[profile] = None if Detector.missing(profile) else Detector(profile)
-            self._pruners[choice] = Pruner(profile, bavit, self._detectors[profile])
-        return self._pruners[choice]
 
     @_one_at_a_time
     def _take_upload(self) -> None:
@@ -159,20 +161,19 @@ class ThresholdExplorer(ExplorerParts):
             self._say(str(error))
             return
         self._sources[_OWN] = own | {name: lambda: picture}
-        self._held = True
+        another_source, self._held = self.source.value != _OWN, True
         self.source.options, self.source.value = tuple(self._sources), _OWN
         self.picture.options, self.picture.value = tuple(self._sources[_OWN]), name
         self._held = False
-        self._choose_picture()
+        self._choose_picture(another_source)
 
     def _say(self, wrong: str = "") -> None:
         """What is not at hand, what doesn't fit, and what was wrong just now."""
         lines = [*self._missing, wrong]
         if self._pruner:
-            profile, drawn = self._pruner.profile, self._chosen.drawn
-            lines.append(Detector.missing(profile))
-            if drawn != (profile.pruner_data == "sample"):
-                kinds = ("photographs", "drawn scene") if drawn else ("drawn scenes", "photograph")
+            lines.append(Detector.missing(self._pruner.profile))
+            if not self._fits(self.bavit.value):
+                kinds = ("photographs", "drawn scene") if self._chosen.drawn else ("drawn scenes", "photograph")
                 lines.append("This model learnt from {}, and this is a {}: another may know it better.".format(*kinds))
         self.message.value = drawing.sentences([line for line in lines if line])
 
@@ -183,12 +184,11 @@ class ThresholdExplorer(ExplorerParts):
             return
         self._moves += 1
         picture, keep, pruner = self._chosen, self.keep(), self._pruner
-        fg_prob, threshold = pruner.map(picture), self.slider.value
+        fg_prob, threshold, detector = pruner.map(picture), self.slider.value, pruner.detector
         above = keep_mask(fg_prob, threshold)[0].numpy()
         self.map_view.value = drawing.map_view(self._canvas, fg_prob[0].numpy(), above)
         self.keep_view.value = drawing.keep_view(self._canvas, keep[0].numpy(), pruner.truth(picture))
         self.bar.value = drawing.bar(threshold)
-        detector = pruner.detector
         if detector and detector.knows(picture, keep) and detector.knows(picture):
             self.settle()
             return

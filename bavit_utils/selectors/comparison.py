@@ -45,7 +45,8 @@ class ReferenceCurve:
 
 def _ap_and_resamples(evaluation: DetectionEvaluation) -> np.ndarray:
     """[1 + N_BOOT]"""
-    return np.append(evaluation.average_precision()["AP"], evaluation.resampled(N_BOOT, 0))
+    ap = evaluation.average_precision()["AP"]
+    return np.append(np.nan if ap is None else ap, evaluation.resampled(N_BOOT, 0))
 
 
 def compare(
@@ -131,7 +132,7 @@ class _Against:
             **_named("delta_to_bavit", "delta_low", "delta_high", values=to_bavit.values()),
             **_named("delta_at_gmacs", "at_gmacs_low", "at_gmacs_high", values=at_gmacs),
             **_named("delta_at_paper_share", "at_paper_share_low", "at_paper_share_high", values=at_paper),
-            "fg_recall": None if run.keep is None else run.keep[self.foreground].double().mean().item(),
+            "fg_recall": None if run.keep is None else number(run.keep[self.foreground].double().mean()),
             "n_images": len(self.foreground),
         }
 

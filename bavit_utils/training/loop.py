@@ -9,7 +9,8 @@ and get the losses of one.
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, reduce
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from ..checks import check_number, check_room
 from ..config import Recipe
-from ..data.records import Record
+from ..data.records import Record, fingerprint
 from .pictures import Pictures, Visits
 from .state import Interruption, Log, State, Waiting
 
@@ -58,13 +61,16 @@ def fit(
 
     Recipe and seed are those of `data`. `loss_of(model, pixels, targets)` gives a batch's loss, `evaluate(model)` a
     number for the log after each epoch, or each few of many.
-    `identity` says what is trained besides the recipe: a folder's state is taken up only by the same training, else
-    ValueError. `max_steps` (of the whole training) and `max_minutes` (of this call) stop early, with the state saved.
+    `identity` says what is trained besides the recipe and the pictures: a folder's state is taken up only by the same
+    training, else ValueError, as for a folder in use. `max_steps` (of the whole training) and `max_minutes` (of this
+    call) stop early, with the state saved.
     Raises FloatingPointError, naming the step, for a loss or gradient that isn't finite and for a loss above MAX_LOSS;
     the last state stays. Ctrl-C and SIGTERM save the state before they go on up. The log has the loss of all processes
     together; the first one alone evaluates and writes.
     """
     recipe, seed = data.recipe, data.seed
+    if max_minutes is not None:
+        check_number("the number of minutes", max_minutes, 0)
     loading = DataLoaderConfiguration(split_batches=True, non_blocking=True)
     on_cpu = not torch.accelerator.is_available()  # unless accelerate is told so, torchrun's processes don't meet
     accelerator = Accelerator(cpu=on_cpu, dataloader_config=loading)
@@ -83,17 +89,19 @@ def fit(
     )
     optimizer = torch.optim.AdamW(_groups(model, recipe), lr=recipe.lr, weight_decay=recipe.weight_decay)
     identity = {**asdict(recipe), **(identity or {}), "seed": seed, "pictures": len(data), "img_size": data.img_size}
+    identity["data"] = fingerprint(data.records)
     state = State(folder / "state.safetensors", model, optimizer, identity)
-    step = state.load()
-    wrapped, prepared, loader = accelerator.prepare(model, optimizer, loader)
-    batches = Waiting(loader)
     end = min(recipe.epochs * len(visits), max_steps or math.inf)
     measured = {*range(0, recipe.epochs, max(1, recipe.epochs // MEASURES)), recipe.epochs}  # after so many epochs
-    log = Log(folder / "log.csv", step) if main else None
-    progress = tqdm(total=end, initial=step, unit="step", disable=not main, mininterval=5)
-    saved = time.perf_counter()
-    deadline = saved + 60 * (max_minutes or math.inf)
-    with Interruption(hold=accelerator.num_processes > 1) as interruption:
+    alone = _alone_in(folder, model) if main else nullcontext()
+    with alone, Interruption(hold=accelerator.num_processes > 1) as interruption:
+        step = state.load()
+        wrapped, prepared, loader = accelerator.prepare(model, optimizer, loader)
+        batches = Waiting(loader)
+        log = Log(folder / "log.csv", step) if main else None
+        progress = tqdm(total=end, initial=step, unit="step", disable=not main, mininterval=5)
+        saved = time.perf_counter()
+        deadline = saved + 60 * (math.inf if max_minutes is None else max_minutes)
         try:
             while True:
                 visits.epoch, visits.start = divmod(step, len(visits))
@@ -125,22 +133,24 @@ def fit(
                         )
                     if wanted:
                         interruption.stop()
+                    if late:  # for any of the processes, so that all stop after this step
+                        end = step + 1
                     with interruption.held():  # the step, its row and its state: all or none
                         prepared.step()
                         step += 1
                         progress.update()
-                        if main and step % LOG_STEPS == 0:
+                        if main and (step % LOG_STEPS == 0 or step == end):
                             row = {"loss": f"{mean_loss:.5f}", "lr": f"{rate:.3g}", "waiting": f"{batches.share():.3f}"}
                             log.write(step=step, epoch=visits.epoch, **row)
                             progress.set_postfix(loss=row["loss"], refresh=False)
                         if main and time.perf_counter() - saved > SAVE_SECONDS:
                             state.save(step)
                             saved = time.perf_counter()
-                    if late:  # for any of the processes, so that all stop at this step
-                        end = step
                     if step == end:
                         break
             if main:
+                if log.empty:  # it was deleted after the last step
+                    log.write(step=step, epoch=visits.epoch)
                 state.save(step)
         except (KeyboardInterrupt, SystemExit):
             progress.close()
@@ -152,6 +162,19 @@ def fit(
         finally:
             progress.close()
     return model.eval().cpu()
+
+
+@contextmanager
+def _alone_in(folder: Path, model: nn.Module) -> Iterator[None]:
+    """A training's folder, for one process; ValueError where another one is in it, OSError without room for a state."""
+    folder.mkdir(parents=True, exist_ok=True)
+    check_room(folder / "state.safetensors", 12 * sum(p.numel() for p in model.parameters()))  # with both moments
+    try:
+        lock = FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"{folder} is in use by another training: wait for its end, or take another folder") from None
+    with lock:
+        yield
 
 
 def _groups(model: nn.Module, recipe: Recipe) -> list[dict]:

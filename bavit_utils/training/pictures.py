@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
 from ..annotations import TAU, labels_for, labels_from_boxes, labels_from_mask
+from ..checks import check_number
 from ..config import PATCH_SIZE, Recipe
 from ..data.records import Record
 from ..images import warp
@@ -53,6 +54,7 @@ class Pictures(Dataset):
     """
 
     def __init__(self, records: list[Record], img_size: int, recipe: Recipe, seed: int = 0):
+        check_number("the seed", seed, 0, 2**32 - 1, whole=True)
         self.records, self.img_size, self.recipe, self.seed = records, img_size, recipe, seed
         self.kept = None
         if len(records) * img_size**2 * 3 < _CACHE_BYTES:

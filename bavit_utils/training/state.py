@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..weights import read_weights, save_weights
+from ..weights import described, fill_model, read_weights, save_weights
 
 
 class State:
@@ -47,19 +47,20 @@ class State:
         if not self.path.exists():
             return 0
         stored, metadata = read_weights(self.path, "training")
-        if metadata["identity"] != json.loads(json.dumps(self.identity)):
+        if metadata.get("identity") != json.loads(json.dumps(self.identity)):
             raise ValueError(
-                f"{self.path} belongs to another training ({metadata['identity']}): "
-                "remove its folder, or choose another one"
+                f"{self.path} belongs to another training ({metadata.get('identity')}), "
+                "or its pictures or labels have changed: remove its folder, or choose another one"
             )
-        self.model.load_state_dict({k.removeprefix("model."): v for k, v in stored.items() if k.startswith("model.")})
+        weights = {k.removeprefix("model."): v for k, v in stored.items() if k.startswith("model.")}
+        fill_model(self.model, weights, self.path)
         state = self.optimizer.state_dict()
         for key, value in stored.items():
             if key.startswith("optimizer."):
                 _, index, slot = key.split(".")
                 state["state"].setdefault(int(index), {})[slot] = value
         self.optimizer.load_state_dict(state)
-        return metadata["step"]
+        return described(metadata, "step", self.path, low=0, high=10**12)
 
 
 class Log:
@@ -67,7 +68,7 @@ class Log:
 
     `seconds` counts from the training's start, interruptions left out; `waiting` is the share of time, since the last
     row or the epoch's start, that the loop spent waiting for its loader. `measured` is the last step with a metric.
-    What a killed writer left in the folder is removed.
+    What a killed writer left in the folder is removed. `empty` is it before the first row.
     """
 
     columns = ("step", "epoch", "loss", "lr", "seconds", "metric", "waiting")
@@ -81,6 +82,7 @@ class Log:
         if path.exists() and step:
             with path.open(newline="") as file:  # a row cut short by a full disk has a column without value
                 rows = [row for row in csv.DictReader(file) if None not in row.values() and int(row["step"]) <= step]
+        self.empty = not rows
         self.seconds = float(rows[-1]["seconds"]) if rows else 0.0
         self.measured = max((int(row["step"]) for row in rows if row["metric"]), default=0)
         self.started = time.perf_counter()
@@ -105,6 +107,7 @@ class Log:
         row["seconds"] = f"{self.seconds + time.perf_counter() - self.started:.1f}"
         with self._told(), self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(row)
+        self.empty = False
         if "metric" in row:
             self.measured = row["step"]
 

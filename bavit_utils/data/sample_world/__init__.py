@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from ... import config
+from ...checks import writing
 from .canvas import Canvas
 from .shapes import SHAPES
 
@@ -78,7 +79,7 @@ def write_split(folder: Path, split: str, count: int | None = None, workers: int
     """Write `count` pictures of a split and their COCO annotations below `folder`; returns the annotation file.
 
     A split that is already there, of this version and at least as long, is left alone. Pictures are drawn in parallel,
-    each from its own seed; an interrupted call leaves nothing half-written.
+    each from its own seed; an interrupted call leaves nothing half-written. OSError, with the remedy, on a full disk.
     """
     full, first_seed = SPLITS[split]
     count = count or full
@@ -88,6 +89,12 @@ def write_split(folder: Path, split: str, count: int | None = None, workers: int
         if stored["info"]["world_version"] == WORLD_VERSION and len(stored["images"]) >= count:
             return target
     pictures = Path(folder) / split
+    with writing(pictures):
+        _write(target, pictures, split, count, first_seed, workers)
+    return target
+
+
+def _write(target: Path, pictures: Path, split: str, count: int, first_seed: int, workers: int | None) -> None:
     part = pictures.with_name(f".{split}-{os.getpid()}")
     part.mkdir(parents=True, exist_ok=True)
     try:
@@ -102,7 +109,7 @@ def write_split(folder: Path, split: str, count: int | None = None, workers: int
         shutil.rmtree(part, ignore_errors=True)
     annotations = [{"id": i, **a} for i, a in enumerate((a for _, found in done for a in found), start=1)]
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".part")
+    temporary = target.with_suffix(".part")  # of a killed call, it is written anew
     temporary.write_text(
         json.dumps(
             {
@@ -115,7 +122,6 @@ def write_split(folder: Path, split: str, count: int | None = None, workers: int
         )
     )
     os.replace(temporary, target)
-    return target
 
 
 def ensure_train_split(count: int | None = None) -> Path:

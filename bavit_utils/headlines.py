@@ -1,0 +1,203 @@
+"""The paper beside ours in ten rows: what `make reproduce` ends with, and what README.md holds between two marks.
+
+Every number is looked up in data/results/ or is the paper's own; what was not measured says so.
+"""
+
+import textwrap
+
+import numpy as np
+import pandas as pd
+
+from . import config
+from .config import Profile, get_profile
+from .cost import multiply_adds
+from .figures import markdown_table
+from .paper import PAPER
+from .results import NOT_RUN, load_rows
+from .sweep import PLAIN
+
+AT = next(row["sparsity"] for row in PAPER.table2 if row["detector"] == "yolos-f")  # the sparsity that rows are about
+_DATA = {
+    "sample": "sample world", "voc2007": "VOC2007 re-split", "voc2012": "VOC2012 subset", "coco": "COCO subset",
+    "own": "your images", "photos": "bundled photographs",
+}  # fmt: skip
+_WIDTHS = {"claim": 24, "paper": 13, "ours": 29, "data": 16, "status": 10}  # 100 columns with two blanks between them
+_BEGIN, _END = "<!-- results:begin -->", "<!-- results:end -->"
+REST = "All stored rows: data/results/. All figures and tables: figures/README.md. All claims: notebook 11."
+
+
+def data_name(data: str) -> str:
+    """What a data set and split ("voc2007/test") is called wherever a number is shown."""
+    return _DATA.get(data.split("/")[0], data)
+
+
+def headlines(profile: Profile) -> pd.DataFrame:
+    """The claims that matter, each with the paper's number, ours, the data and how far ours can stand for it.
+
+    Columns `claim, paper, ours, data, status`, all text. They are of the sample world and of photographs (profile
+    `voc`); another profile's rows join them.
+    """
+    profiles = [get_profile(name) for name in dict.fromkeys(("sample", "voc", profile.name))]
+    rows = [_accuracy("voc", "voc2012"), _accuracy("coco", "coco"), _dense(profiles)]
+    rows += [_change(each) for each in profiles] + [_smaller(each) for each in profiles]
+    rows += [_finetuned(profiles), _speed(), _memory()]
+    return pd.DataFrame(rows, columns=list(_WIDTHS))
+
+
+def _row(claim: str, paper: str, ours: list[str], data: list[str], status: str) -> tuple[str, ...]:
+    """A row of the table; `status` is that of what was measured of `ours`."""
+    absent = sum(text.endswith(NOT_RUN) for text in ours)
+    status = NOT_RUN if absent == len(ours) else status + (f"; rest {NOT_RUN}" if absent else "")
+    return claim, paper, NOT_RUN if absent == len(ours) else "; ".join(ours), "; ".join(dict.fromkeys(data)), status
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}"
+
+
+def _accuracy(paper_data: str, dataset: str) -> tuple[str, ...]:
+    """Table 1 at the paper's size, by masks, over our seeds."""
+    ours, data = [], data_name(dataset)
+    for model in ("bavit-small", "bavit-large"):
+        rows = load_rows("table1", model=model, dataset=dataset, rule="mask", recipe="best")
+        if len(rows):
+            spread = f" ± {100 * rows.accuracy.std():.1f}" if len(rows) > 1 else ""
+            ours.append(
+                f"{model[6:]} {100 * rows.accuracy.mean():.1f}{spread} % (majority {100 * rows.majority.mean():.1f} %)"
+            )
+            data = f"{data_name(dataset)}, {rows.n_images[0]} images"
+        else:
+            ours.append(f"{model[6:]} {NOT_RUN}")
+    paper = " / ".join(f"{100 * row['accuracy']:.1f}" for row in PAPER.table1 if row["dataset"] == paper_data)
+    claim = f"token accuracy on {paper_data.upper()}, BAViT-small / large (Table 1)"
+    return _row(claim, f"{paper} %", ours, [data], "subset")
+
+
+def _table2(profile: Profile, selector: str = "bavit-small", detector: str = "yolos", sparsity: float = AT):
+    """Stored rows of Table 2 as the paper most likely has it: one, or one a seed."""
+    stored = {"bavit": selector, "detector": detector, "sparsity": sparsity}
+    return load_rows(f"table2-{profile.name}", **stored, **PLAIN)
+
+
+def _status(*profiles: Profile) -> str:
+    """How far rows of these profiles can stand for the paper's, whose images are COCO's."""
+    kinds = {"sample": "drawn images", "voc2007": "re-split", "coco": "subset", "own": "other images"}
+    (kind, *others) = {kinds[profile.detector_data] for profile in profiles}
+    return "other images" if others else kind
+
+
+def _dense(profiles: list[Profile]) -> tuple[str, ...]:
+    ours, data = [], []
+    for profile in profiles:
+        rows, name = _table2(profile, sparsity=0.0), data_name(profile.detector_data)
+        found = f"{100 * rows.AP[0]:.1f} (AP50 {100 * rows.AP50[0]:.1f})" if len(rows) else NOT_RUN
+        ours.append(f"{name} {found}")
+        data.append(f"{name}, {rows.n_images[0]} images" if len(rows) else name)
+    return _row("AP of the dense detector", f"{100 * PAPER.base_AP:.1f}", ours, data, _status(*profiles))
+
+
+def _change(profile: Profile) -> tuple[str, ...]:
+    """In points with the interval over images, and as a share of the dense detector's AP; random choice beside it."""
+    paper = next(row["AP"] for row in PAPER.table2 if row["detector"] == "yolos" and row["sparsity"] == AT)
+    dense, rows, random = _table2(profile, sparsity=0.0), _table2(profile), _table2(profile, "random")
+    ours = [NOT_RUN]
+    if len(rows) and len(dense):
+        delta, low, high = (_points(rows[key][0]) for key in ("delta_AP", "delta_low", "delta_high"))
+        ours = [f"{delta} [{low}, {high}], {100 * rows.delta_AP[0] / dense.AP[0]:+.0f} % of dense"]
+        ours += [f"random {_points(random.delta_AP.mean())}"] if len(random) else []
+    drop = paper - PAPER.base_AP
+    claim = f"change in AP with {AT:.0%} of the patches pruned (Table 2)"
+    told = f"{_points(drop)}, {100 * drop / PAPER.base_AP:+.0f} % of dense"
+    return _row(claim, told, ours, [_images(profile, rows)], _status(profile))
+
+
+def _images(profile: Profile, rows: pd.DataFrame) -> str:
+    return data_name(profile.detector_data) + (f", {rows.n_images[0]} images" if len(rows) else "")
+
+
+def _smaller(profile: Profile) -> tuple[str, ...]:
+    """BAViT beside the dense detector on the largest smaller image that costs no more."""
+    stored = load_rows(f"selectors-{profile.name}", seed=0)
+    rows, ours = stored, [NOT_RUN]
+    if len(stored):
+        rows = stored[(stored.selector == "bavit-small") & (stored.sparsity == AT)].reset_index()
+        whole = multiply_adds(int(np.prod(profile.detector_grid)), profile, bavit=None) / 1e9
+        smaller = stored[stored.selector.str.startswith("resolution-") & (stored.gmacs <= rows.gmacs[0])]
+        pairs = [("pruned", rows.iloc[0])] + [
+            (row.selector.replace("resolution-", "") + " px", row) for _, row in smaller.nlargest(1, "gmacs").iterrows()
+        ]
+        ours = [
+            f"{name} {100 * row.AP:.1f} [{100 * row.AP_low:.1f}, {100 * row.AP_high:.1f}] at cost {row.gmacs / whole:.2f}"
+            for name, row in pairs
+        ]
+    claim = f"AP with {AT:.0%} pruned, beside a smaller image (cost: share of multiply-adds)"
+    return _row(claim, "–", ours, [_images(profile, rows)], _status(profile))
+
+
+def _finetuned(profiles: list[Profile]) -> tuple[str, ...]:
+    paper = {row["detector"]: row["AP"] for row in PAPER.table2 if row["sparsity"] == AT}
+    ours = []
+    for profile in profiles:
+        ap = {name: _table2(profile, detector=name) for name in ("yolos", "yolos-f", "yolos-control")}
+        gains = [
+            _points(ap[name].AP[0] - ap["yolos"].AP[0])
+            for name in ("yolos-f", "yolos-control")
+            if all(map(len, ap.values()))
+        ]
+        ours.append(f"{data_name(profile.detector_data)} " + ("{}, control {}".format(*gains) if gains else NOT_RUN))
+    claim, data = f"gain in AP by fine-tuning at {AT:.0%} (YOLOS-F)", [data_name(p.detector_data) for p in profiles]
+    told = f"{_points(paper['yolos-f'] - paper['yolos'])}, no control"
+    return _row(claim, told, ours, data, _status(*profiles))
+
+
+def _times() -> list[tuple[pd.Series, pd.Series]]:
+    """At the paper's sizes on a CPU: the dense detector's row and the pruned one's nearest to 35 %, a batch size each."""
+    rows = load_rows("throughput-cpu", profile=["voc-512", "coco"])
+    pairs = []
+    for _, part in rows.groupby("batch") if len(rows) else ():
+        pruned = part[part.method == "gather"]
+        pairs.append((part[part.method == "dense"].iloc[0], pruned.loc[(pruned.sparsity - AT).abs().idxmin()]))
+    return pairs
+
+
+def _speed() -> tuple[str, ...]:
+    paper = " to ".join(f"{1 + gain:.1f}x" for gain in PAPER.throughput_gain)
+    ours = [f"{row.speedup:.2f}x of {row.mac_speedup:.2f}x (batch {row.batch})" for _, row in _times()] or [NOT_RUN]
+    claim = f"speed at {AT:.0%}, BAViT included, of what the multiply-adds allow"
+    return _row(claim, paper, ours, [_device()], "a CPU")
+
+
+def _memory() -> tuple[str, ...]:
+    ours = [f"{row.peak_mb:.0f} MB, dense {dense.peak_mb:.0f} (batch {row.batch})" for dense, row in _times()]
+    return _row(f"peak memory at {AT:.0%}, BAViT included", "less", ours or [NOT_RUN], [_device()], "a CPU")
+
+
+def _device() -> str:
+    times = _times()
+    return "512 px, CPU" + (f", {times[0][1].threads} threads" if times else "")
+
+
+def as_text(table: pd.DataFrame) -> str:
+    """The rows for a terminal of 100 columns: cells are wrapped, a line between rows."""
+    lines = []
+    for cells in [tuple(_WIDTHS), *table.itertuples(index=False)]:
+        wrapped = [textwrap.wrap(cell, width) for cell, width in zip(cells, _WIDTHS.values(), strict=True)]
+        for i in range(max(map(len, wrapped))):
+            parts = (cell[i] if i < len(cell) else "" for cell in wrapped)
+            lines.append("  ".join(f"{part:<{width}}" for part, width in zip(parts, _WIDTHS.values())).rstrip())
+        lines.append("-" * 100)
+    return "\n".join(lines)
+
+
+def update_readme() -> None:
+    """Write the rows between the README's marks anew. Raises ValueError where the marks are missing."""
+    path = config.REPO / "README.md"
+    path.write_text(with_headlines(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def with_headlines(text: str) -> str:
+    """The README's text with the rows as they should stand now."""
+    if text.count(_BEGIN) != 1 or text.count(_END) != 1:
+        raise ValueError(f"README.md needs the marks {_BEGIN} and {_END}, once each, around its rows of results")
+    before, rest = text.split(_BEGIN)
+    return f"{before}{_BEGIN}\n{markdown_table(headlines(get_profile('sample')))}{_END}{rest.split(_END)[1]}"
