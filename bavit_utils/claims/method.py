@@ -156,12 +156,13 @@ def sparse_pictures():
     rows = stored("calibration-coco", "above_70_low", kind="sparsity-of-pictures")
     labels = rows[rows["of"] == "labels"].iloc[0]
     half, chosen = (row for _, row in rows[rows["of"] == "threshold"].sort_values("threshold").iterrows())
-    many = [Interval.of(row, "above_70").above(0.25) for row in (labels, half, chosen)]
-    return verdict(*many, own=labels.n_images >= PAPER.n_val_images), (
-        f"Of {int(labels.n_images)} pictures {percent(labels.above_70, 0)} by their labels and "
-        f"{percent(half.above_70, 0)} at threshold {half.threshold:g}; at {chosen.threshold:.2f}, chosen to lose at "
-        f"most 2 % of the foreground, {percent(chosen.above_70, 0)}. There the middle picture loses "
-        f"{percent(chosen.q50, 0)}, the sparsest twentieth {percent(chosen.q95, 0)} or more. Many is taken for a quarter."
+    above = [Interval.of(row, "above_70") for row in (labels, half, chosen)]
+    by_labels, at_half, at_chosen = (f"{percent(m, 0)} [{100 * low:.0f}, {100 * high:.0f}]" for m, low, high in above)
+    return verdict(*(each.above(0.25) for each in above), own=labels.n_images >= PAPER.n_val_images), (
+        f"Of {int(labels.n_images)} pictures {by_labels} by their labels and {at_half} at threshold {half.threshold:g}; at "
+        f"{chosen.threshold:.2f}, chosen to lose at most 2 % of the foreground, {at_chosen}. There the middle picture "
+        f"loses {percent(chosen.q50, 0)}, the sparsest twentieth {percent(chosen.q95, 0)} or more. Many is taken for a "
+        "quarter."
     )
 
 
