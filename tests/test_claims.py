@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bavit_utils.claims import CLAIMS, KINDS, MATTER_MOST, PARTS, Status, base, bavit, claims_table
-from bavit_utils.claims.base import Claim, Interval, NotRun, on_each, together, verdict, verdict_on_data
+from bavit_utils.claims.base import Claim, Interval, NotRun, ap_verdict, on_each, together, verdict
 from bavit_utils.config import get_profile
 from bavit_utils.paper import PAPER
 from bavit_utils.results import load_rows
@@ -133,9 +133,9 @@ def test_a_verdict_is_as_strict_against_as_it_is_for():
             assert verdict(*holds, own=own) == Status.PARTLY, holds
     assert verdict(False, otherwise=Status.SLIP) == Status.SLIP
     assert verdict(True, otherwise=Status.SLIP) == Status.REPRODUCED
-    assert verdict_on_data({"coco": True, "sample": False}) == Status.REPRODUCED  # COCO alone decides
-    assert verdict_on_data({"coco": False, "sample": True}) == Status.CONTRADICTED
-    assert verdict_on_data({"voc": True, "sample": False}) == Status.PARTLY
+    assert ap_verdict({"coco": True, "sample": False}) == Status.REPRODUCED  # COCO alone decides
+    assert ap_verdict({"coco": False, "sample": True}) == Status.CONTRADICTED
+    assert ap_verdict({"voc": True, "sample": False}) == Status.PARTLY
     assert [together(True, True), together(True, None), together(None, False)] == [True, None, False]
 
 
