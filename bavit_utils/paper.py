@@ -77,5 +77,12 @@ class Paper:
     drop: float = 0.03  # without fine-tuning
     drop_finetuned: float = 0.02  # "less than 2%"
 
+    @property
+    def drop_share(self) -> float:
+        """The abstract's "mAP drop of 3%" as a share of the dense detector's AP."""
+        return self.drop / self.base_AP
+
 
 PAPER = Paper()
+# The sparsity of Table 2's fine-tuned row, where detectors are compared.
+TRAINED_AT = next(row["sparsity"] for row in PAPER.table2 if row["detector"] == "yolos-f")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bavit_utils.claims import CLAIMS, KINDS, MATTER_MOST, PARTS, Status, base, bavit, claims_table
-from bavit_utils.claims.base import Claim, Interval, NotRun, on_each, together, verdict, verdict_on_data
+from bavit_utils.claims.base import Claim, Interval, NotRun, ap_verdict, on_each, together, verdict
 from bavit_utils.config import get_profile
 from bavit_utils.paper import PAPER
 from bavit_utils.results import load_rows
@@ -39,10 +39,12 @@ class Rows:
             name, tuple((key, tuple(v) if isinstance(v, list) else v) for key, v in where.items())
         ).copy()
         if self.draw:
-            strength = self.draw.choice([0.02, 0.2, 1.0])
-            for column in rows.select_dtypes("number").columns.difference(list(KEYS)):
-                noise = self.draw.standard_normal(len(rows)) * strength * (rows[column].abs().max() or 1)
-                rows[column] = rows[column] + noise
+            keys = KEYS - {"sparsity"} if name.startswith(("calibration", "postprocessing")) else KEYS
+            strength, by_row = 10 ** self.draw.uniform(-2, 0.5), self.draw.standard_normal(len(rows))
+            together = self.draw.random() < 0.5  # a row's numbers move as one, so that its intervals stay intervals
+            for column in rows.select_dtypes("number").columns.difference(list(keys)):
+                scale = strength * max(rows[column].abs().max(), 0.05)
+                rows[column] = rows[column] + scale * (by_row if together else self.draw.standard_normal(len(rows)))
         return rows
 
 
@@ -81,7 +83,7 @@ def test_no_path_of_a_machine_and_no_undefined_number_is_shown(table):
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: str(claim.number))
-def test_a_measured_status_moves_with_the_stored_rows_and_others_read_none(claim: Claim, rows, monkeypatch):
+def test_a_measured_status_moves_with_its_rows_and_others_read_none(claim: Claim, rows, monkeypatch):
     monkeypatch.setattr(bavit, "foreground_maps", lambda _, images: torch.zeros(len(images), 12, 12))
     rows.coco = claim.number in NEEDS_COCO
     before, _ = claim.outcome()
@@ -89,22 +91,15 @@ def test_a_measured_status_moves_with_the_stored_rows_and_others_read_none(claim
     if claim.kind != "measured":
         return
     assert before != Status.NOT_RUN
-    seen = set()
-    for seed in range(300):
+    seen = {before}
+    for seed in range(200):
         rows.draw = np.random.default_rng(seed)
         seen.add(claim.outcome()[0])
-        if seen - {before}:
+        if len(seen) > 1 and seed > 12:
             break
-    assert seen - {before}, f"{claim.number} is {before} whatever the rows are"
-
-
-@pytest.mark.parametrize("number", [12, 26, 28, 35, 36, 40, 41, 42, 46, 47, 51, 53, 54, 55, 57])
-def test_other_data_than_the_papers_never_reproduce_nor_contradict(number, rows):
-    seen = set()
-    for seed in range(60):
-        rows.draw = np.random.default_rng(seed)
-        seen.add(CLAIMS[number - 1].outcome()[0])
-    assert len(seen) > 1 and not seen & {Status.REPRODUCED, Status.CONTRADICTED}
+    assert len(seen) > 1, f"{claim.number} is {before} whatever the rows are"
+    if not rows.coco:  # other data than the paper's neither reproduce nor contradict
+        assert not seen & {Status.REPRODUCED, Status.CONTRADICTED}
 
 
 def test_without_stored_rows_measured_claims_are_not_run_and_the_others_stay(table, monkeypatch):
@@ -138,9 +133,9 @@ def test_a_verdict_is_as_strict_against_as_it_is_for():
             assert verdict(*holds, own=own) == Status.PARTLY, holds
     assert verdict(False, otherwise=Status.SLIP) == Status.SLIP
     assert verdict(True, otherwise=Status.SLIP) == Status.REPRODUCED
-    assert verdict_on_data({"coco": True, "sample": False}) == Status.REPRODUCED  # COCO alone decides
-    assert verdict_on_data({"coco": False, "sample": True}) == Status.CONTRADICTED
-    assert verdict_on_data({"voc": True, "sample": False}) == Status.PARTLY
+    assert ap_verdict({"coco": True, "sample": False}) == Status.REPRODUCED  # COCO alone decides
+    assert ap_verdict({"coco": False, "sample": True}) == Status.CONTRADICTED
+    assert ap_verdict({"voc": True, "sample": False}) == Status.PARTLY
     assert [together(True, True), together(True, None), together(None, False)] == [True, None, False]
 
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from ..bavit import accumulative_cross_entropy, create_bavit
 from ..config import PATCH_SIZE
-from ..paper import PAPER
-from .base import TRAINED_AT, Interval, Status, claim, listed, on_each, open_point, percent, stored, verdict
+from ..paper import PAPER, TRAINED_AT
+from .base import Interval, Status, claim, left_open, listed, on_each, percent, stored, verdict
 
 _SMALL_ON_COCO = next(row["accuracy"] for row in PAPER.table1 if (row["depth"], row["dataset"]) == (2, "coco"))
 
@@ -37,7 +37,7 @@ def recipe():
     where = {"dataset": "coco", "rule": "mask", "model": "bavit-small"}
     as_read, best = (stored("table1", "accuracy", recipe=name, **where).accuracy for name in ("paper", "best"))
     others, spread = stored("ablation-recipe", "accuracy").accuracy, best.max() - best.min()
-    return open_point(abs(best.mean() - as_read.mean()) > spread), (
+    return left_open(abs(best.mean() - as_read.mean()) > spread), (
         f"On COCO's masks our reading (Adam, the rate tenfold down twice, {PAPER.epochs} epochs) gives "
         f"{percent(as_read.mean())}, our own recipe {percent(best.mean())}, with {percent(spread)} between its "
         f"{len(best)} seeds; {len(others)} recipes on VOC2012 lie between {percent(others.min())} and "

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ..paper import PAPER
 from ..results import NOT_RUN, load_rows
 from ..sweep import PLAIN
 
@@ -35,8 +34,6 @@ DATA = {  # where AP is looked up; on the first alone, where that is stored
     "voc": "the VOC2007 re-split",
     "sample": "the sample world",
 }
-TRAINED_AT = next(row["sparsity"] for row in PAPER.table2 if row["detector"] == "yolos-f")
-SMALL_DROP = PAPER.drop / PAPER.base_AP  # the abstract's "mAP drop of 3%", as a share of the dense AP
 
 
 class NotRun(Exception):
@@ -96,12 +93,12 @@ def verdict(*holds: bool | None, own: bool = True, otherwise: Status | None = No
     return otherwise or (Status.CONTRADICTED if own else Status.NOT_CONFIRMED)
 
 
-def verdict_on_data(holds: Mapping[str, bool | None]) -> Status:
+def ap_verdict(holds: Mapping[str, bool | None]) -> Status:
     """`verdict` of a claim about AP from whether it holds on each of `DATA`: by COCO alone, where it is stored."""
     return verdict(holds["coco"]) if "coco" in holds else verdict(*holds.values(), own=False)
 
 
-def open_point(matters: bool) -> Status:
+def left_open(matters: bool) -> Status:
     """The status of a choice that the paper leaves open: does it clearly change the result?"""
     return Status.UNSPECIFIED if matters else Status.PARTLY
 
@@ -165,20 +162,13 @@ def stored(name: str, *needs: str, **where) -> pd.DataFrame:
 def table2_rows(name: str, detector: str = "yolos", **way) -> pd.DataFrame:
     """The stored rows of Table 2 behind BAViT-small for one data set (a profile's name), by sparsity, the index.
 
-    From BAViT's map to the kept tokens as in `sweep.PLAIN`, but for what `way` changes. Raises NotRun.
+    From BAViT's map to the kept tokens as in `sweep.PLAIN`, but for what `way` changes. `change` is the Interval of the
+    change in AP, paired with the dense detector, `share` the same as a share of the dense AP. Raises NotRun.
     """
     rows = stored(f"table2-{name}", "AP", bavit="bavit-small", detector=detector, **PLAIN | way)
+    rows["change"] = [Interval.of(row, "delta_AP", "delta") for _, row in rows.iterrows()]
+    rows["share"] = [row.change / (row.AP - row.delta_AP) for _, row in rows.iterrows()]
     return rows.drop_duplicates("sparsity").set_index("sparsity")
-
-
-def change(row: pd.Series) -> Interval:
-    """A row's change in AP, paired with the dense detector."""
-    return Interval.of(row, "delta_AP", "delta")
-
-
-def share(row: pd.Series) -> Interval:
-    """A row's change in AP as a share of the dense detector's AP."""
-    return change(row) / (row.AP - row.delta_AP)
 
 
 def on_each(read: Callable[[str], object], names: Mapping[str, str] = DATA) -> dict:

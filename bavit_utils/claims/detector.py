@@ -12,25 +12,10 @@ from ..cost import token_table
 from ..data.records import class_names
 from ..experiments.benchmark import speed_at
 from ..experiments.masking import detect_masked
-from ..paper import PAPER
+from ..paper import PAPER, TRAINED_AT
 from ..pruning import keep_mask
 from ..yolos import PrunedYolos, create_yolos
-from .base import (
-    SMALL_DROP,
-    TRAINED_AT,
-    Interval,
-    change,
-    claim,
-    listed,
-    on_each,
-    percent,
-    share,
-    stored,
-    table2_rows,
-    together,
-    verdict,
-    verdict_on_data,
-)
+from .base import Interval, ap_verdict, claim, listed, on_each, percent, stored, table2_rows, together, verdict
 
 _TINY = replace(get_profile("sample"), detector_img_size=96, detector_depth=3, num_detection_tokens=5)
 _TOLERANCE = 1e-4
@@ -55,7 +40,7 @@ def _off(one, other) -> float:
 
 def _loss(row: pd.Series) -> str:
     """The change in AP, in points with its interval and as a share of the dense AP."""
-    return f"{change(row)} AP ({100 * share(row).estimate:+.1f} % of dense)"
+    return f"{row.change} AP ({100 * row.share.estimate:+.1f} % of dense)"
 
 
 @claim(36, "Abstract", "“The background tokens can be pruned completely or partially”: partial pruning isn't "
@@ -67,11 +52,11 @@ def partial_pruning():
         return table2_rows(name).loc[TRAINED_AT], table2_rows(name, spared=0.25).loc[TRAINED_AT]
 
     found = on_each(read)
-    holds = {name: together(*(share(row).above(-SMALL_DROP) for row in both)) for name, both in found.items()}
+    holds = {name: together(*(row.share.above(-PAPER.drop_share) for row in both)) for name, both in found.items()}
     shown = {name: f"{_loss(every)} completely, {_loss(some)} partially" for name, (every, some) in found.items()}
-    return verdict_on_data(holds), (
+    return ap_verdict(holds), (
         f"Change in AP at {percent(TRAINED_AT, 0)} sparsity {listed(shown)}, each paired with the dense detector. It "
-        f"holds where both lose {_CLEARLY_LESS}, {percent(SMALL_DROP)}."
+        f"holds where both lose {_CLEARLY_LESS}, {percent(PAPER.drop_share)}."
     )
 
 
@@ -103,11 +88,11 @@ def no_retraining():
     pruned, pictures, _ = _drawn_detector()
     same = _off(pruned(pictures), pruned.detector(pictures)) < _TOLERANCE
     found = on_each(lambda name: table2_rows(name).loc[TRAINED_AT])
-    bears = verdict_on_data({name: share(row).above(-SMALL_DROP) for name, row in found.items()})
+    bears = ap_verdict({name: row.share.above(-PAPER.drop_share) for name, row in found.items()})
     return bears if same else verdict(same), (
         f"With every token kept the detector finds what it found before: {'yes' if same else 'no'}. Without training "
         f"{percent(TRAINED_AT, 0)} sparsity costs {listed({name: _loss(row) for name, row in found.items()})}. It "
-        f"holds where that is {_CLEARLY_LESS}, {percent(SMALL_DROP)}."
+        f"holds where that is {_CLEARLY_LESS}, {percent(PAPER.drop_share)}."
     )
 
 
@@ -129,7 +114,8 @@ def threshold_sets_sparsity():
         f"{name} {percent(dev.estimate)} → {percent(there.estimate)}, {there - dev}"
         for name, (dev, there) in found.items()
     )
-    return verdict(rises, *((there - dev).within(0.05) for dev, there in found.values()), own=False), (
+    near = [(there - dev).within(0.05) for dev, there in found.values()]
+    return verdict(*near, own=False) if rises else verdict(rises), (
         f"A higher threshold {'never' if rises else 'sometimes'} keeps less. Sparsity at a threshold chosen on the "
         f"training list, there → on held-out pictures: {shown}. It holds where that is clearly within 5 points. "
         "Thresholds in Table 2's rows here are set on the pictures they are measured on."
@@ -141,11 +127,11 @@ def quarter_fewer_tokens():
     """Computes the reduction at 35 % sparsity, and looks up the change in AP as a share of the dense AP (stored)."""
     found = on_each(lambda name: table2_rows(name).loc[TRAINED_AT])
     paper = next(row["AP"] for row in PAPER.table2 if row["sparsity"] == TRAINED_AT) - PAPER.base_AP
-    return verdict_on_data({name: share(row).above(-SMALL_DROP) for name, row in found.items()}), (
+    return ap_verdict({name: row.share.above(-PAPER.drop_share) for name, row in found.items()}), (
         f"{percent(TRAINED_AT, 0)} sparsity is {percent(token_table(TRAINED_AT).reduction[0])} fewer tokens at the "
         f"paper's sizes. Change in AP {listed({name: _loss(row) for name, row in found.items()})}; the paper's row "
         f"{100 * paper:+.1f} ({percent(paper / PAPER.base_AP)}), its text {-100 * PAPER.drop:+.0f} "
-        f"({percent(-SMALL_DROP)})."
+        f"({percent(-PAPER.drop_share)})."
     )
 
 
@@ -205,7 +191,7 @@ def finetuning_gain():
         wanted = PAPER.finetune_gain / PAPER.base_AP * (rows["yolos"].AP - rows["yolos"].delta_AP)
         holds[name] = (tuned - control).above(wanted)
         shown[name] = f"{tuned - start} AP, {tuned - control} over the control"
-    return verdict_on_data(holds), (
+    return ap_verdict(holds), (
         f"At {percent(TRAINED_AT, 0)} sparsity YOLOS-F gains {listed(shown)}; the paper "
         f"{100 * PAPER.finetune_gain:+.0f} of {100 * PAPER.base_AP:.1f}, without a control. It holds where the gain "
         "over the control is clearly as large a share. Intervals are as of independent pictures, so too wide."

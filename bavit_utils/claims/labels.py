@@ -8,7 +8,7 @@ from ..annotations import VOID, labels_from_boxes, labels_from_mask
 from ..config import PATCH_SIZE
 from ..data.records import Record, load_records
 from ..paper import PAPER
-from .base import Interval, Status, claim, open_point, percent, stored, verdict
+from .base import Interval, Status, claim, left_open, percent, stored, verdict
 
 _SIDE = PAPER.bavit_img_size
 _GRID = (_SIDE // PATCH_SIZE,) * 2
@@ -65,7 +65,7 @@ def two_label_rules():
     patch[:1], patch[-7:] = 1, VOID  # one row of an object, seven of void
     left_out, counted = (labels_from_mask(one, (1, 1))[0, 0] for one in (patch, np.where(patch == VOID, 0, patch)))
     names = ("background", "foreground")
-    return open_point((mask - box).above() is not None), (
+    return left_open((mask - box).above() is not None), (
         f"On the same VOC2012 pictures {percent(mask.estimate)} accuracy by masks, {percent(box.estimate)} by boxes: "
         f"{mask - box} points. A patch of {percent(1 / PATCH_SIZE)} object and {percent(7 / PATCH_SIZE)} void is "
         f"{names[left_out]} if void is left out, {names[counted]} if it counts."
@@ -79,7 +79,7 @@ def voc_split():
     rows = stored("ablation-pictures", "accuracy_low").sort_values("n_train")
     fewest, most = rows.iloc[0], rows.iloc[-1]
     gain = Interval.of(most, "accuracy") - Interval.of(fewest, "accuracy")
-    return open_point(gain.above() is not None), (
+    return left_open(gain.above() is not None), (
         f"Trained on {fewest.n_train:,} pictures of a list of ours {percent(fewest.accuracy)}, on {most.n_train:,} "
         f"{percent(most.accuracy)}: {gain} points, on the same {most.n_images} pictures at {most.img_size} px."
     )
@@ -103,7 +103,7 @@ def warped_or_letterboxed():
     padding = 1 - np.mean([min(record.size) / max(record.size) for record in records])
     warped = np.mean([labels_from_boxes(record.boxes, record.size, _GRID).mean() for record in records])
     boxed = np.mean([labels_from_boxes(record.boxes, (max(record.size),) * 2, _GRID).mean() for record in records])
-    return open_point(abs(warped - boxed) > 0.01), (
+    return left_open(abs(warped - boxed) > 0.01), (
         f"Of a letterboxed 640×480 picture {percent(1 - 480 / 640, 0)} of the tokens are padding, of the sample "
         f"world's {percent(padding, 0)}; foreground falls from {percent(warped)} of the tokens, warped, to "
         f"{percent(boxed)}. We warp."

@@ -6,23 +6,8 @@ import pandas as pd
 from ..config import get_profile
 from ..cost import multiply_adds, token_reduction, token_table
 from ..experiments.benchmark import speed_at
-from ..paper import PAPER
-from .base import (
-    TRAINED_AT,
-    Interval,
-    Status,
-    change,
-    claim,
-    listed,
-    on_each,
-    open_point,
-    percent,
-    stored,
-    table2_rows,
-    together,
-    verdict,
-    verdict_on_data,
-)
+from ..paper import PAPER, TRAINED_AT
+from .base import Interval, Status, ap_verdict, claim, left_open, listed, on_each, percent, stored, table2_rows, verdict
 
 _TABLE = pd.DataFrame(PAPER.table2)
 _YOLOS = _TABLE[_TABLE.detector == "yolos"].set_index("sparsity").sort_index()
@@ -142,12 +127,12 @@ def first_five_percent():
 
     holds, shown = {}, {}
     for name, rows in on_each(table2_rows).items():
-        at_once, later = change(rows.loc[0.05]), rows.delta_AP[0.29] - rows.delta_AP[0.05]
+        at_once, later = rows.change[0.05], rows.delta_AP[0.29] - rows.delta_AP[0.05]
         # As in the paper: a clear loss at once, and less for each further token.
-        holds[name] = together(at_once.below(), bool(at_once.estimate / 0.05 < later / 0.24))
+        holds[name] = bool(at_once.estimate / 0.05 < later / 0.24) and at_once.below()
         shown[name] = f"{at_once}, then {100 * later:+.1f} more"
     first, rest = _DROP[0.05], _DROP[0.29] - _DROP[0.05]
-    return verdict_on_data(holds), (
+    return ap_verdict(holds), (
         f"The paper: -{100 * first:.1f}, then -{100 * rest:.1f} more. Here {listed(shown)}. Of these 5 %, less BAViT's "
         f"choice, {listed(on_each(others))}."
     )
@@ -165,13 +150,13 @@ def what_isnt_said():
     }
 
     def read(name: str) -> dict[str, Interval]:
-        return {way: change(table2_rows(name, **setting).loc[TRAINED_AT]) for way, setting in ways.items()}
+        return {way: table2_rows(name, **setting).change[TRAINED_AT] for way, setting in ways.items()}
 
     found = {name: each.items() for name, each in on_each(read).items()}
     # Each is paired with the dense detector: two differ clearly where their intervals don't meet.
     differ = any(max(one.low for _, one in each) > min(one.high for _, one in each) for each in found.values())
     shown = {name: ", ".join(f"{way} {one}" for way, one in each) for name, each in found.items()}
-    return open_point(differ), (
+    return left_open(differ), (
         f"Change in AP at {percent(TRAINED_AT, 0)} sparsity {listed(shown)}: {'two' if differ else 'no two'} differ "
         "clearly. We took nearest, no post-processing, sparsity on the detector's grid, each picture's averaged."
     )
