@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -127,6 +128,26 @@ def keep_at(
     # Threshold 1 keeps everything: Table 2's last row.
     threshold = threshold_for_sparsity(maps, sparsity, grid, way.fill_steps, way.resize) if sparsity else 1.0
     return threshold, detector_keep(maps, threshold, grid, way.fill_steps, way.resize)
+
+
+def by_sparsity(rows: pd.DataFrame) -> pd.DataFrame:
+    """One choice's rows of Table 2 by rising sparsity, which is the index: averaged over seeds, AP as a share too.
+
+    `rows` are of one detector and one way from the map to the tokens. `share` is AP over the dense detector's; `low` and
+    `high` are the ends of the change in AP over resampled pictures or, of several seeds, the least and the largest
+    change among them, `share_low` and `share_high` the same of the share. Raises ValueError for a sparsity that one
+    seed has twice.
+    """
+    if rows.duplicated(["sparsity", "seed"]).any():
+        raise ValueError("several rows of one sparsity and seed: pick one detector, one choice and one way to its tokens")
+    groups = rows.groupby("sparsity")
+    table = groups.mean(numeric_only=True).assign(seeds=groups.size())
+    one = table["seeds"] == 1
+    table["low"] = table["delta_low"].where(one, groups["delta_AP"].min())
+    table["high"] = table["delta_high"].where(one, groups["delta_AP"].max())
+    dense = table["AP"] - table["delta_AP"]
+    shares = {"share": table["AP"], "share_low": dense + table["low"], "share_high": dense + table["high"]}
+    return table.assign(**{name: values / dense for name, values in shares.items()})
 
 
 def detections(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from bavit_utils.cost import multiply_adds, token_table
 from bavit_utils.data.records import class_names, load_records
 from bavit_utils.annotations import stacked_labels
 from bavit_utils.pruning import detector_keep
-from bavit_utils.sweep import Setting, Way, detections, sweep
+from bavit_utils.sweep import Setting, Way, by_sparsity, detections, sweep
 from bavit_utils.yolos import PrunedYolos, create_yolos, predict
 
 TINY = replace(get_profile("sample"), detector_img_size=64, detector_depth=2, num_detection_tokens=4)
