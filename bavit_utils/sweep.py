@@ -112,7 +112,7 @@ def sweep(
                 **bootstrap_ap(evaluation),
                 **paired_difference(evaluation, setting.dense),
                 **_costs(setting.profile, keep, bavit),
-                "fg_recall": number(keep[setting.labels == 1].double().mean()),  # None without objects
+                "fg_recall": number(keep[setting.labels == 1].double().mean().item()),  # None without objects
                 "seed": seed,
                 "n_images": len(setting.records),
             }

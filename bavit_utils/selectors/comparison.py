@@ -132,7 +132,7 @@ class _Against:
             **_named("delta_to_bavit", "delta_low", "delta_high", values=to_bavit.values()),
             **_named("delta_at_gmacs", "at_gmacs_low", "at_gmacs_high", values=at_gmacs),
             **_named("delta_at_paper_share", "at_paper_share_low", "at_paper_share_high", values=at_paper),
-            "fg_recall": None if run.keep is None else number(run.keep[self.foreground].double().mean()),
+            "fg_recall": None if run.keep is None else number(run.keep[self.foreground].double().mean().item()),
             "n_images": len(self.foreground),
         }
 
