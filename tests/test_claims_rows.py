@@ -79,21 +79,21 @@ EDITS = [
     (44, "ablation-depth", {}, ALIKE, PARTLY),
     (
         47,
-        "postprocessing-coco postprocessing-voc2012 postprocessing-sample",
+        "postprocessing-coco postprocessing-voc2012 postprocessing-voc2007 postprocessing-sample",
         {"step": 3},
         {"accuracy": 0.999},
         DIRECTION,
     ),
     (
         47,
-        "postprocessing-coco postprocessing-voc2012 postprocessing-sample",
+        "postprocessing-coco postprocessing-voc2012 postprocessing-voc2007 postprocessing-sample",
         {"step": 3},
         {"accuracy": 0.0},
         NOT_CONFIRMED,
     ),
     (
         48,
-        "postprocessing-coco postprocessing-voc2012 postprocessing-sample",
+        "postprocessing-coco postprocessing-voc2012 postprocessing-voc2007 postprocessing-sample",
         {"step": 3},
         {"accuracy": 0.999},
         DIRECTION,
@@ -154,7 +154,7 @@ def test_accuracy_is_held_to_every_set_of_photographs(number, depth, edit):
 
     low, high = ("voc2007", "box", "best-256", 0.7), ("coco", "mask", "best", 0.95)
     status, finding = found(0.95, low, high)
-    assert status == PARTLY and "the VOC2007 re-split by box labels, half scale: 70.0" in finding
+    assert status == PARTLY and "the VOC2007 re-split by box labels, 192 px: 70.0" in finding
     assert found(0.95, high)[0] == DIRECTION and found(0.65, low[:3] + (0.65,))[0] == NOT_CONFIRMED
     status, finding = found(0.95, ("voc2012", "mask", "best", 0.95))
     assert status == PARTLY and "COCO: not run here" in finding
