@@ -206,7 +206,7 @@ def test_an_own_picture_is_taken_and_a_broken_one_gets_a_sentence(page, tmp_path
         changed(page, view, before)
     expect(page.get_by_label("Picture", exact=True)).to_have_value("1: mine.png", timeout=CHANGE)
     at_rest(page)
-    assert tiles(page)[1] == "–"
+    expect(page.locator(".bavit-tiles b").nth(1)).to_have_text("–", timeout=CHANGE)
     large = np.random.default_rng(1).integers(0, 255, (2100, 2000, 3), dtype=np.uint8)
     Image.fromarray(large).save(tmp_path / "large.png")
     assert (tmp_path / "large.png").stat().st_size > 12e6  # more than a notebook server takes unless it is told to
