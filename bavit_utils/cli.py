@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import cli_bavit, cli_selectors, cli_yolos
 from .checks import check_number
 from .config import DEPTHS, EVAL_SPLIT, PROFILE_NAMES, get_profile
 from .data.download import fetch
@@ -17,6 +16,7 @@ from .headlines import REST, as_text, headlines, update_readme
 from .reproduce import notebook_paths, run_notebooks, write_figures_page
 from .selectors.heads import SELECTORS
 from .selectors.runs import COMPARED
+from .verbs import bavit, selectors, yolos
 
 
 def sample_world(args: argparse.Namespace) -> None:
@@ -149,22 +149,22 @@ def _parser() -> argparse.ArgumentParser:
 def _add_trainings(verbs: _Verbs) -> None:
     example = "--profile sample --store; --profile voc-512 --dataset voc2007 --rule box --store"
     options = "profile", "dataset", "rule", "seed", *_STOPS, "store"
-    bavit = verbs.add("train-bavit", cli_bavit.train, *options, example=example)
-    bavit.add_argument("--model", choices=tuple(DEPTHS), default="bavit-small", help="default: bavit-small")
-    bavit.add_argument("--recipe", choices=("best", "paper"), default="best", help="default: best")
+    model = verbs.add("train-bavit", bavit.train, *options, example=example)
+    model.add_argument("--model", choices=tuple(DEPTHS), default="bavit-small", help="default: bavit-small")
+    model.add_argument("--recipe", choices=("best", "paper"), default="best", help="default: best")
     options = "profile", "epochs", "seed", *_STOPS, "max-minutes", "store"
     start = "--profile voc --start data/checkpoints/yolos-sample.safetensors --store"
-    yolos = verbs.add("train-yolos", cli_yolos.train, *options, example=start)
-    yolos.add_argument("--start", type=Path, metavar="FILE", help="go on from another detector's checkpoint")
+    detector = verbs.add("train-yolos", yolos.train, *options, example=start)
+    detector.add_argument("--start", type=Path, metavar="FILE", help="go on from another detector's checkpoint")
     example = "--profile sample --store; --profile sample --sparsity 0 --store"
-    tune = verbs.add("finetune", cli_yolos.tune, *options, example=example)
+    tune = verbs.add("finetune", yolos.tune, *options, example=example)
     tune.add_argument(
         "--sparsity", type=float, default=0.35, metavar="SHARE", help="0 is the control; default: 0.35, the paper's"
     )
     options = "profile", "seed", *_STOPS, "store"
     scoring = verbs.add(
         "train-selector",
-        cli_selectors.train,
+        selectors.train,
         *options,
         words="WHOSE ",
         example=f"{next(iter(SELECTORS))} --profile sample --store",
@@ -175,27 +175,27 @@ def _add_trainings(verbs: _Verbs) -> None:
 def _add_measurements(verbs: _Verbs) -> None:
     common = "profile", "limit", "store"
     ablate = verbs.add(
-        "ablate", cli_bavit.ablate, *common, words="WHAT ... ", example="depth init --profile voc-512 --store"
+        "ablate", bavit.ablate, *common, words="WHAT ... ", example="depth init --profile voc-512 --store"
     )
     ablate.add_argument(
         "what", nargs="+", choices=tuple(ABLATIONS), metavar="WHAT", help="any of " + ", ".join(ABLATIONS)
     )
-    for name, run in (("calibrate", cli_bavit.calibrate), ("postprocess", cli_bavit.postprocess)):
+    for name, run in (("calibrate", bavit.calibrate), ("postprocess", bavit.postprocess)):
         verbs.add(name, run, *common, "dataset", "rule", example="--profile sample --store")
     example = "--profile sample --store; --profile sample --detector yolos-f --selectors bavit-small --store"
-    swept = verbs.add("sweep", cli_yolos.fill_table2, *common, "seed", example=example)
+    swept = verbs.add("sweep", yolos.fill_table2, *common, "seed", example=example)
     swept.add_argument(
         "--sparsities", nargs="+", type=float, metavar="SHARE", help="the wanted ones; default: Table 2's, and on to 0.70"
     )
     swept.add_argument("--variants", action="store_true", help="also with the fill, other resizings, partial pruning")
-    lost = verbs.add("objects", cli_yolos.lost_objects, *common, "seed", example="--profile sample --store")
+    lost = verbs.add("objects", yolos.lost_objects, *common, "seed", example="--profile sample --store")
     for verb in (swept, lost):
         verb.add_argument(
             "--selectors",
             nargs="+",
-            choices=cli_yolos.TABLE2_SELECTORS,
+            choices=yolos.TABLE2_SELECTORS,
             metavar="NAME",
-            help=f"any of {', '.join(cli_yolos.TABLE2_SELECTORS)}; default: bavit-small, random, oracle-exact",
+            help=f"any of {', '.join(yolos.TABLE2_SELECTORS)}; default: bavit-small, random, oracle-exact",
         )
         verb.add_argument(
             "--detector",
@@ -210,7 +210,7 @@ def _add_measurements(verbs: _Verbs) -> None:
             default="tokens",
             help="tokens, the detector's own, or patches, its heads on the patch tokens; default: tokens",
         )
-    compared = verbs.add("compare", cli_selectors.compare, *common, example="--profile sample --store")
+    compared = verbs.add("compare", selectors.compare, *common, example="--profile sample --store")
     compared.add_argument(
         "--selectors",
         nargs="+",
@@ -219,7 +219,7 @@ def _add_measurements(verbs: _Verbs) -> None:
         help=f"any of {', '.join(COMPARED)}; default: all that can be had; bavit-small is always among them",
     )
     compared.add_argument("--repeats", type=_positive, default=15, metavar="N", help="timed rounds; default: 15")
-    bench = verbs.add("bench", cli_yolos.bench, "profile", "store", example="--profile voc-512 --batch 1 8 --store")
+    bench = verbs.add("bench", yolos.bench, "profile", "store", example="--profile voc-512 --batch 1 8 --store")
     bench.add_argument(
         "--batch", nargs="+", type=_positive, default=[1, 8], metavar="N", help="batch sizes; default: 1 8"
     )

@@ -131,7 +131,7 @@ MUTANTS = [
     ("training/finetuning", "test_training_split.py", [("train, dev = detection_records(profile, limit)",
      "train, dev = detection_records(profile, limit); train = train + dev")]),
     ("selectors/training", "test_training_split.py", [("DetectionPictures(train,", "DetectionPictures(train + dev,")]),
-    ("cli_bavit", "test_training_split.py", [
+    ("verbs/bavit", "test_training_split.py", [
         ('load_records(dataset, "train"))[1]', 'load_records(dataset, "train"))[0]'),
     ]),
     ("selectors/merging", "test_selectors_merging.py", [

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
-from bavit_utils import cli_yolos, config
+from bavit_utils import config
+from bavit_utils.verbs import yolos as yolos_verbs
 from bavit_utils import sweep as module
 from bavit_utils.cli import main
 from bavit_utils.config import get_profile
@@ -116,9 +117,9 @@ def test_pictures_are_warped_once_and_their_boxes_are_in_their_own_pixels(world,
 def test_the_commands_store_rows_and_share_their_detections(tmp_path, monkeypatch):
     stored = {}
     monkeypatch.setattr(config, "RUNS", tmp_path)
-    monkeypatch.setattr(cli_yolos, "SWEEP_SPARSITIES", (0.35,))
-    monkeypatch.setattr(cli_yolos, "LOST_SPARSITIES", (0.35,))
-    monkeypatch.setattr(cli_yolos, "save_rows", lambda name, run, rows, source: stored.update({name: (run, rows)}))
+    monkeypatch.setattr(yolos_verbs, "SWEEP_SPARSITIES", (0.35,))
+    monkeypatch.setattr(yolos_verbs, "LOST_SPARSITIES", (0.35,))
+    monkeypatch.setattr(yolos_verbs, "save_rows", lambda name, run, rows, source: stored.update({name: (run, rows)}))
     options = ["--profile", "sample", "--limit", "3", "--selectors", "bavit-small", "--store"]
     assert main(["sweep", *options]) == 0
     run, rows = stored["table2-sample"]

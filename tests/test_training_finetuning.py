@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bavit_utils import bavit, cli_yolos, config
+from bavit_utils import bavit, config
+from bavit_utils.verbs import yolos as yolos_verbs
 from bavit_utils.bavit import create_bavit, save_bavit
 from bavit_utils.cli import main
 from bavit_utils.config import Recipe, get_profile
@@ -252,7 +253,7 @@ def test_without_a_trained_detector_it_says_so(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("options, name", [((), "yolos-f"), (("--sparsity", "0"), "yolos-control")])
 def test_the_verb_stores_checkpoint_and_curve(options, name, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli_yolos, "get_profile", lambda profile: TINY)
+    monkeypatch.setattr(yolos_verbs, "get_profile", lambda profile: TINY)
     monkeypatch.setattr(config, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(config, "RESULTS", tmp_path)
     assert main(["finetune", *options, "--epochs", "1", "--seed", "3", "--store"]) == 0

@@ -10,7 +10,9 @@ import pytest
 import torch
 from own_pictures import write_coco, write_voc
 
-from bavit_utils import cli, cli_bavit, cli_yolos, config
+from bavit_utils import cli, config
+from bavit_utils.verbs import bavit as bavit_verbs
+from bavit_utils.verbs import yolos as yolos_verbs
 from bavit_utils.bavit import create_bavit, save_bavit
 from bavit_utils.config import DEPTHS, REPO, Profile, get_profile
 from bavit_utils.data import pretrained, sample_world
@@ -50,11 +52,11 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sample_world, "SIZES", ((64, 64),) * 3)
     patch.setattr(pretrained, "imagenet_blocks", lambda: None)
     patch.setattr(loop, "LOG_STEPS", 1)
-    patch.setattr(cli_yolos, "SWEEP_SPARSITIES", (0.35, 0.0))
+    patch.setattr(yolos_verbs, "SWEEP_SPARSITIES", (0.35, 0.0))
     patch.setattr(comparison, "compare", partial(comparison.compare, sparsities=(0.35,)))
     patch.setattr(comparison, "N_BOOT", 20)
     patch.setattr(benchmark, "measure_peak_memory", lambda *args: {"peak_mb": 1.0})  # in a process of its own
-    patch.setattr(cli_bavit, "run_variant", partial(_tiny_variant, cli_bavit.run_variant))
+    patch.setattr(bavit_verbs, "run_variant", partial(_tiny_variant, bavit_verbs.run_variant))
 
 
 def _tiny_variant(run_variant, variant, *args):

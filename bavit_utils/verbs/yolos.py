@@ -9,21 +9,21 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from .bavit import foreground_maps, load_bavit
-from .config import DEPTHS, Recipe, get_profile, run_folder
-from .data.pretrained import profile_detector
-from .data.records import class_names, fingerprint, load_records, load_training_lists
-from .experiments.benchmark import throughput
-from .experiments.objects import MIN_SCORE, class_rows, object_rows, object_table
-from .metrics import DetectionEvaluation, shown
-from .paper import PAPER
-from .results import provenance, save_rows, short_hash
-from .selectors.scores import Inputs, scores, trained_files
-from .sweep import SWEEP_SPARSITIES, Setting, Way, keep_at, sweep
-from .training.curves import store_curve
-from .training.detector import train_yolos
-from .training.finetuning import finetune, finetuned_name
-from .yolos import PrunedYolos, save_yolos
+from ..bavit import foreground_maps, load_bavit
+from ..config import DEPTHS, Recipe, get_profile, run_folder
+from ..data.pretrained import profile_detector
+from ..data.records import class_names, fingerprint, load_records, load_training_lists
+from ..experiments.benchmark import throughput
+from ..experiments.objects import MIN_SCORE, class_rows, object_rows, object_table
+from ..metrics import DetectionEvaluation, shown
+from ..paper import PAPER
+from ..results import provenance, save_rows, short_hash
+from ..selectors.scores import Inputs, scores, trained_files
+from ..sweep import SWEEP_SPARSITIES, Setting, Way, keep_at, sweep
+from ..training.curves import store_curve
+from ..training.detector import train_yolos
+from ..training.finetuning import finetune, finetuned_name
+from ..yolos import PrunedYolos, save_yolos
 
 
 def train(args: argparse.Namespace) -> None:

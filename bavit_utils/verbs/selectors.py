@@ -5,18 +5,18 @@ import argparse
 import torch
 from accelerate import PartialState
 
-from .config import Profile, get_profile, run_folder
-from .data.pretrained import profile_detector
-from .data.records import fingerprint, load_records
-from .metrics import shown
-from .results import provenance, save_rows, short_hash
-from .selectors import comparison
-from .selectors.runs import CHOICES, COMPARED, REFERENCE
-from .selectors.scores import Inputs, trained_files
-from .selectors.training import train_selector
-from .training.curves import store_curve
-from .weights import save_weights
-from .yolos import PrunedYolos
+from ..config import Profile, get_profile, run_folder
+from ..data.pretrained import profile_detector
+from ..data.records import fingerprint, load_records
+from ..metrics import shown
+from ..results import provenance, save_rows, short_hash
+from ..selectors import comparison
+from ..selectors.runs import CHOICES, COMPARED, REFERENCE
+from ..selectors.scores import Inputs, trained_files
+from ..selectors.training import train_selector
+from ..training.curves import store_curve
+from ..weights import save_weights
+from ..yolos import PrunedYolos
 
 
 def train(args: argparse.Namespace) -> None:

@@ -6,18 +6,18 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from .annotations import stacked_labels
-from .bavit import foreground_maps, load_bavit, save_bavit
-from .config import DEPTHS, EVAL_SPLIT, PAPER_RECIPE, Profile, get_profile, run_folder
-from .data.records import Record, check_pictures, load_records
-from .experiments.ablations import ABLATIONS, run_variant
-from .experiments.calibration import calibration_rows
-from .experiments.postprocessing import postprocessing_rows
-from .metrics import shown, token_metrics
-from .results import device_name, store
-from .training.bavit import token_records, train_bavit
-from .training.curves import read_curve, store_curve
-from .training.loop import split_records
+from ..annotations import stacked_labels
+from ..bavit import foreground_maps, load_bavit, save_bavit
+from ..config import DEPTHS, EVAL_SPLIT, PAPER_RECIPE, Profile, get_profile, run_folder
+from ..data.records import Record, check_pictures, load_records
+from ..experiments.ablations import ABLATIONS, run_variant
+from ..experiments.calibration import calibration_rows
+from ..experiments.postprocessing import postprocessing_rows
+from ..metrics import shown, token_metrics
+from ..results import device_name, store
+from ..training.bavit import token_records, train_bavit
+from ..training.curves import read_curve, store_curve
+from ..training.loop import split_records
 
 
 def train(args: argparse.Namespace) -> None:
