@@ -16,7 +16,7 @@ from .headlines import REST, as_text, headlines, update_readme
 from .reproduce import notebook_paths, run_notebooks, write_figures_page
 from .selectors.heads import SELECTORS
 from .selectors.runs import COMPARED
-from .verbs import bavit, selectors, yolos
+from .verbs import bavit, inside, selectors, yolos
 
 
 def sample_world(args: argparse.Namespace) -> None:
@@ -161,6 +161,14 @@ def _add_trainings(verbs: _Verbs) -> None:
     tune.add_argument(
         "--sparsity", type=float, default=0.35, metavar="SHARE", help="0 is the control; default: 0.35, the paper's"
     )
+    options = "profile", "seed", *_STOPS, "max-minutes", "store"
+    example = "--profile sample --store; --profile sample --way inside --at 4 --store"
+    within = verbs.add("train-inside", inside.train, *options, example=example)
+    ways = "frozen", "inside", "random", "resolution"
+    within.add_argument("--way", choices=ways, default="frozen", help=f"{', '.join(ways)}; default: frozen")
+    within.add_argument(
+        "--at", type=_positive, default=4, metavar="N", help="the layers before it prunes, or the side in pixels; default: 4"
+    )
     options = "profile", "seed", *_STOPS, "store"
     scoring = verbs.add(
         "train-selector",
@@ -187,6 +195,7 @@ def _add_measurements(verbs: _Verbs) -> None:
     swept.add_argument(
         "--sparsities", nargs="+", type=float, metavar="SHARE", help="the wanted ones; default: Table 2's, and on to 0.70"
     )
+    swept.add_argument("--inside", action="store_true", help="pruning inside the detector, and what it is compared with")
     swept.add_argument("--variants", action="store_true", help="also with the fill, other resizings, partial pruning")
     lost = verbs.add("objects", yolos.lost_objects, *common, "seed", example="--profile sample --store")
     for verb in (swept, lost):

@@ -108,6 +108,32 @@ class PatchHead(nn.Module):
         return given & keep_mask(self(tokens).float().softmax(dim=-1)[..., 1], self.threshold)
 
 
+def save_heads(path: str | Path, heads: Iterable[PatchHead], made_for: dict) -> Path:
+    """Saves heads with their layers and thresholds; `made_for["detector"]` is the hash of their detector's file."""
+    heads = list(heads)
+    state = {f"{head.after_layers}.{name}": value for head in heads for name, value in head.state_dict().items()}
+    thresholds = {str(head.after_layers): head.threshold for head in heads}
+    return save_weights(path, state, {**made_for, "model": "heads", "thresholds": thresholds}, bits=32)
+
+
+def load_heads(path: str | Path, detector: str) -> dict[int, PatchHead]:
+    """Loads what `save_heads` wrote, by layers; `detector` is the hash of the detector's file that they are to prune.
+
+    Raises FileNotFoundError for a missing file, ValueError for a damaged one and for another detector's heads.
+    """
+    state, metadata = read_weights(path, "heads")
+    if metadata.get("detector") != detector:
+        raise ValueError(f"{path} holds heads for another detector's weights: train them anew, by `bavit train-inside`")
+    heads = {}
+    try:
+        for key, threshold in metadata["thresholds"].items():
+            part = {name.removeprefix(f"{key}."): value for name, value in state.items() if name.startswith(f"{key}.")}
+            heads[int(key)] = fill_model(PatchHead(int(key), threshold), part, path).eval()
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} doesn't describe heads ({error!r}): restore it, or train them anew") from error
+    return heads
+
+
 class PrunedYolos(nn.Module):
     """Wraps a detector, without copying it, so that it computes only the kept tokens (section 3.5, Fig. 3 right).
 
