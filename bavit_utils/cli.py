@@ -208,10 +208,10 @@ def _add_measurements(verbs: _Verbs) -> None:
         )
         verb.add_argument(
             "--detector",
-            choices=("yolos", "yolos-f", "yolos-control"),
             default="yolos",
-            help="yolos as trained, yolos-f trained on with pruned pictures, yolos-control with whole ones; "
-            "default: yolos",
+            metavar="NAME",
+            help="yolos as trained, yolos-f trained on with pruned pictures, yolos-control with whole ones, or what "
+            "train-inside left, as yolos-inside-4; default: yolos",
         )
         verb.add_argument(
             "--readout",

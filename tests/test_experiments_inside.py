@@ -10,7 +10,7 @@ from bavit_utils.config import get_profile
 from bavit_utils.cost import bavit_multiply_adds, multiply_adds
 from bavit_utils.data.records import class_names, load_records
 from bavit_utils.experiments import inside
-from bavit_utils.experiments.inside import Comparison, Counted, Point, frontier, measure_times, points
+from bavit_utils.experiments.inside import Comparison, Counted, Point, frontier, measure_times, points, tuned_points
 from bavit_utils.selectors.merging import merged_multiply_adds
 from bavit_utils.yolos import PatchHead, create_yolos
 
@@ -91,7 +91,8 @@ def test_several_stages_prune_one_after_another_and_coarse_ones_keep_blocks(comp
 
 def test_all_points_have_names_of_their_own_and_a_tuned_detector_has_its_controls():
     tuned = ["yolos-f", "yolos-control", "yolos-inside-4", "yolos-random-4", "yolos-resolution-192"]
-    every = points(get_profile("voc"), 4, (1, 2, 4), tuned)
+    every = points(get_profile("voc"), 4, (1, 2, 4))
+    every += [point for name in tuned for point in tuned_points(get_profile("voc"), name)]
     keys = [(point.method, point.detector, point.sparsity) for point in every]
     assert len(set(keys)) == len(keys)
     assert {point.detector for point in every} == {"yolos", *tuned}

@@ -5,7 +5,7 @@ comes of it is measured on the held-out ones.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -29,6 +29,8 @@ from ..yolos import PatchHead, PrunedYolos, create_yolos, predict
 
 SPARSITIES = (0.2, 0.35, 0.5, 0.65, 0.8)
 FEW = (0.35, 0.5, 0.65)
+COARSE = (0.5, 0.65, 0.8)  # of background to merge, or of larger pictures
+LARGER = 4 * PATCH_SIZE  # so many pixels more a side
 MERGED = (0.2, 0.4, 0.6)  # shares of the patches that ToMe merges over all layers
 
 
@@ -56,35 +58,32 @@ class Point:
         return ("coarse-" if self.coarse else "") + name + (f"-{self.side}" if self.side else "")
 
 
-def points(profile: Profile, layer: int, layers: Sequence[int], tuned: Sequence[str]) -> list[Point]:
-    """All that is compared: heads after each of `layers` in short, after `layer` in full; `tuned` detectors if at hand."""
+def points(profile: Profile, layer: int, layers: Sequence[int]) -> list[Point]:
+    """What the base detector is measured at: heads after each of `layers` in short, after `layer` in full."""
     side = profile.detector_img_size
-    smaller = [side - PATCH_SIZE * steps for steps in (2, 3, 4, 5, 6)]
-    larger = side + 4 * PATCH_SIZE
-    found = [Point()]
-    found += [Point("bavit-small", 0, s) for s in SPARSITIES]
+    smaller, larger = [side - PATCH_SIZE * steps for steps in (2, 3, 4, 5, 6)], side + LARGER
+    found = [Point(), *(Point(side=s) for s in smaller), *(Point("tome", 0, s) for s in MERGED)]
+    found += [Point(by, k, s) for by, k in (("bavit-small", 0), ("random", layer)) for s in SPARSITIES]
     found += [Point("head", k, s) for k in layers for s in (SPARSITIES if k == layer else FEW)]
     found += [Point(by, layer, s) for by in ("head-equal", "truth") for s in FEW]
-    found += [Point("random", layer, s) for s in SPARSITIES]
-    found += [Point("bavit-small", 0, s, coarse=True) for s in (*FEW, 0.8)]
-    found += [Point("head", layer, s, coarse=True) for s in (*FEW, 0.8)]
-    found += [Point(side=s) for s in smaller] + [Point("head", layer, s, side=larger) for s in (*FEW, 0.8)]
-    found += [Point("tome", 0, s) for s in MERGED]
-    for name in tuned:
-        way, _, at = name.removeprefix("yolos-").partition("-")
-        if way == "inside":
-            found += [Point("head", int(at), s, detector=name) for s in (0.0, *SPARSITIES)]
-            found += [Point("head", int(at), s, coarse=True, detector=name) for s in (*FEW, 0.8)]
-            found += [Point("head", int(at), s, side=larger, detector=name) for s in (*FEW, 0.8)]
-        elif way == "random":
-            found += [Point("random", int(at), s, detector=name) for s in (0.0, *SPARSITIES)]
-        elif way == "resolution":
-            found.append(Point(side=int(at), detector=name))
-        elif way == "f":
-            found += [Point("bavit-small", 0, s, detector=name) for s in SPARSITIES]
-        else:
-            found.append(Point(detector=name))
-    return found
+    found += [Point(by, k, s, coarse=True) for by, k in (("bavit-small", 0), ("head", layer)) for s in COARSE]
+    return found + [Point("head", layer, s, side=larger) for s in COARSE]
+
+
+def tuned_points(profile: Profile, name: str) -> list[Point]:
+    """What a tuned detector is measured at, which its name tells: what it was tuned for."""
+    way, _, at = name.removeprefix("yolos-").partition("-")
+    if way == "inside":
+        found = [Point("head", int(at), s) for s in (0.0, *SPARSITIES)]
+        found += [Point("head", int(at), s, coarse=True) for s in COARSE]
+        found += [Point("head", int(at), s, side=profile.detector_img_size + LARGER) for s in COARSE]
+    elif way == "random":
+        found = [Point("random", int(at), s) for s in (0.0, *SPARSITIES)]
+    elif way == "resolution":
+        found = [Point(side=int(at))]
+    else:  # YOLOS-F, and its control, which was tuned for no pruning
+        found = [Point("bavit-small", 0, s) for s in SPARSITIES] if way == "f" else [Point()]
+    return [replace(point, detector=name) for point in found]
 
 
 class Counted(PrunedYolos):
