@@ -108,16 +108,17 @@ def test_times_run_what_the_points_run(monkeypatch):
     seen = []
     gather = inside.PrunedYolos._gather
     monkeypatch.setattr(
-        inside.PrunedYolos, "_gather", lambda self, x, keep: seen.append(keep.shape) or gather(self, x, keep)
+        inside.PrunedYolos, "_gather", lambda self, x, keep: seen.append((len(keep), keep.flatten(1).sum(1).double().mean().item())) or gather(self, x, keep)
     )
-    mask, full = torch.rand(5, 4, 4) < 0.5, torch.ones(5, 4, 4, dtype=torch.bool)
+    mask, full = [6, 2, 3, 4, 5, 6, 7, 8, 9], [16] * 9
     ways = {Point(): [full], Point("bavit-small", 0, 0.5): [mask], Point("head", 1, 0.5): [full, mask]}
     times = measure_times(TINY, ways, batch=1, repeats=1)
     assert set(times) == set(ways) and all(time > 0 for time in times.values())
     assert calls.count("bavit") == calls.count("head") == 4  # with three rounds to warm up
+    assert set(seen) == {(1, 16), (1, 6)}
     seen.clear()
-    measure_times(TINY, {Point("tome", 0, 0.3): [], **ways}, batch=2, scale=2, repeats=1)
-    assert set(seen) == {(2, 8, 8)}
+    measure_times(TINY, {Point("tome", 0, 0.3): [], **ways}, batch=8, scale=2, repeats=1)
+    assert set(seen) == {(8, 64), (8, 64 // 16 * 5.5)}
 
 
 def test_who_is_best_within_a_time_is_chosen_on_dev_pictures():

@@ -21,7 +21,7 @@ from ..cost import EMBED_DIM, bavit_multiply_adds, block_multiply_adds, measure_
 from ..data.records import Record, class_names
 from ..images import warp
 from ..metrics import DetectionEvaluation, bootstrap_ap, paired_difference
-from ..pruning import detector_keep, resize_grid, threshold_for_sparsity
+from ..pruning import detector_keep, threshold_for_sparsity
 from ..selectors.merging import MergedYolos, merged_multiply_adds
 from ..selectors.scores import ranks
 from ..training.inside import tokens_after
@@ -154,6 +154,7 @@ class Comparison:
             "side": point.side or self.profile.detector_img_size,
             "sparsity_reached": 1 - kept[-1][len(self.dev) :].double().mean().item() if kept else None,
             "gmacs": self.cost(point, kept) / 1e9,
+            "kept": [counts.tolist() for counts in _examples([mask[len(self.dev) :] for mask in kept])],
             **held_out.average_precision(),
             **bootstrap_ap(held_out),
             **paired_difference(held_out, self.dense[1]),
@@ -232,8 +233,19 @@ class Comparison:
         return float(np.mean(blocks) + counts[0].mean() * 3 * PATCH_SIZE**2 * EMBED_DIM + around + own)
 
 
+def _examples(masks: list[Tensor]) -> list[Tensor]:
+    """How many patches nine pictures keep after each stage: the one nearest to the mean, and eight spread over all."""
+    counts = [mask.flatten(1).sum(dim=1) for mask in masks]
+    if not counts:
+        return []
+    last = counts[-1].double()
+    spread = last.argsort()[torch.linspace(0, len(last) - 1, 10).round().long()[1:-1]]
+    chosen = [(last - last.mean()).abs().argmin(), *spread]
+    return [count[torch.stack(chosen)] for count in counts]
+
+
 class _Given(PatchHead):
-    """A head that computes what a head computes, and then keeps what it is given: the sparsity is the wanted one."""
+    """A head that computes what a head computes, and then keeps what it is given."""
 
     def __init__(self, after_layers: int, mask: Tensor):
         super().__init__(after_layers)
@@ -245,12 +257,12 @@ class _Given(PatchHead):
 
 
 def measure_times(
-    profile: Profile, kept: dict[Point, list[Tensor]], batch: int, scale: int = 1, repeats: int = 11
+    profile: Profile, kept: dict[Point, list[list[int]]], batch: int, scale: int = 1, repeats: int = 11
 ) -> dict[Point, float]:
-    """Median milliseconds of points, in turn: whatever chooses included, on pictures with what it `kept` of them.
+    """Median milliseconds of points, in turn, for one picture or eight: whatever chooses included.
 
-    `kept` are masks [N, rows, cols] after each stage. Weights are random, as time doesn't depend on them; sides are
-    `scale` times the points'. One picture is that with the mean number of patches, several are spread over all.
+    `kept` are the rows' counts of kept patches. Weights and pictures are random, as time doesn't depend on them; sides
+    are `scale` times the points'.
     """
     torch.manual_seed(0)
     shape = profile.detector_shape | {"img_size": scale * profile.detector_img_size}
@@ -258,15 +270,13 @@ def measure_times(
     side = scale * profile.bavit_img_size
     bavit, small = create_bavit(2, side).eval(), torch.randn(batch, 3, side, side)
     works = {}
-    for point, masks in kept.items():
+    for point, counts in kept.items():
         side = scale * (point.side or profile.detector_img_size)
-        large, chosen = torch.randn(batch, 3, side, side), _pictures(masks, batch)
-        grid = (side // PATCH_SIZE,) * 2
-        masks = [resize_grid(mask[chosen], grid) for mask in masks]
-        layers = point.stages or (point.after_layers,)
-        heads = [_Given(k, mask) for k, mask in zip(layers, masks[1:])]
-        inside = point.by in ("head", "adaptive")
-        model = PrunedYolos(detector, heads if inside else (), point.coarse)
+        grid, large = (side // PATCH_SIZE,) * 2, torch.randn(batch, 3, side, side)
+        masks = [_random_mask(grid, [scale**2 * n for n in (stage[:1] if batch == 1 else stage[1:])]) for stage in counts]
+        stages, inside = point.stages or (point.after_layers,), point.by in ("head", "adaptive")
+        heads = [_Given(layer, mask) for layer, mask in zip(stages, masks[1:])] if inside else []
+        model = PrunedYolos(detector, heads, point.coarse)
         if point.by == "tome":
             model = MergedYolos(model, point.sparsity)
 
@@ -274,24 +284,17 @@ def measure_times(
             with torch.inference_mode():
                 if point.by == "bavit-small":
                     detector_keep(foreground_probability(bavit, small), 0.5, grid)
-                if inside or not masks:
-                    model(large)
-                else:
-                    model(large, masks[-1], after_layers=point.after_layers)
+                model(large) if inside or not masks else model(large, masks[-1], after_layers=point.after_layers)
 
         works[point] = work
     rows = measure_latency({str(i): work for i, work in enumerate(works.values())}, repeats)
     return {point: row["median_ms"] for point, row in zip(works, rows, strict=True)}
 
 
-def _pictures(masks: list[Tensor], batch: int) -> Tensor:
-    """Which pictures stand for all: the one nearest to the mean, or several that are spread over the counts."""
-    if not masks:
-        return torch.arange(batch)
-    counts = masks[-1].flatten(1).sum(dim=1).double()
-    if batch == 1:
-        return (counts - counts.mean()).abs().argmin()[None]
-    return counts.argsort()[torch.linspace(0, len(counts) - 1, batch + 2).round().long()[1:-1]]
+def _random_mask(grid: tuple[int, int], counts: Sequence[int]) -> Tensor:
+    """Boolean [len(counts), rows, cols] with so many patches each."""
+    order = torch.rand(len(counts), grid[0] * grid[1]).argsort(dim=1).argsort(dim=1)
+    return (order < torch.tensor(counts)[:, None]).unflatten(1, grid)
 
 
 def frontier(rows: pd.DataFrame, time: str, limits: Sequence[float]) -> pd.DataFrame:
