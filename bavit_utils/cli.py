@@ -232,6 +232,7 @@ def _add_measurements(verbs: _Verbs) -> None:
     bench.add_argument(
         "--batch", nargs="+", type=_positive, default=[1, 8], metavar="N", help="batch sizes; default: 1 8"
     )
+    bench.add_argument("--inside", action="store_true", help="what `sweep --inside` measured, at its size and twice it")
     bench.add_argument("--repeats", type=_positive, default=20, metavar="N", help="timed rounds; default: 20")
 
 

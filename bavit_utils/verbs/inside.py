@@ -9,9 +9,9 @@ from accelerate import PartialState
 from ..config import Profile, get_profile, run_folder
 from ..data.pretrained import profile_detector
 from ..data.records import load_records, load_training_lists
-from ..experiments.inside import SPARSITIES, Comparison, Point, points, tuned_points
+from ..experiments.inside import SPARSITIES, Comparison, Point, measure_times, points, tuned_points
 from ..metrics import shown
-from ..results import store, short_hash
+from ..results import load_rows, short_hash, store
 from ..training.adaptive import learn_thresholds
 from ..training.curves import store_curve
 from ..training.detector import detection_records
@@ -65,11 +65,9 @@ def compare(args: argparse.Namespace) -> None:
     held_out = load_records(*profile.detector_eval, args.limit)
     base, start = profile_detector(profile)
     files, heads = {"yolos": start}, {"yolos": load_heads(profile.checkpoint("heads"), short_hash(start))}
-    detectors, every = {"yolos": base}, points(profile, LAYER, [k for k in LAYERS if k < STAGES[-1]])
-    learnt = {}
+    detectors, every, learnt = {"yolos": base}, _points(profile), {}
     if name == "yolos":
         learnt = {s: _adaptive(profile, base, heads["yolos"], s) for s in SPARSITIES}
-        every += [Point("adaptive", sparsity=s, stages=STAGES) for s in SPARSITIES]
     else:
         files[name] = _file_of(profile, name)
         detectors[name], every = load_yolos(files[name]), tuned_points(profile, name)
@@ -86,6 +84,33 @@ def compare(args: argparse.Namespace) -> None:
         )
     if args.store:
         store(f"inside-{profile.name}", name, rows, {"/".join(profile.detector_eval): held_out}, files.values())
+
+
+def bench(args: argparse.Namespace) -> None:
+    """Time what `sweep --inside` has measured, in turn, at the profile's size and at twice its side."""
+    profile = get_profile(args.profile)
+    measured = load_rows(f"inside-{profile.name}", run="yolos")
+    if not len(measured):
+        raise ValueError(f"no rows of inside-{profile.name} to time: run `bavit sweep --inside --store` first")
+    found = {(row["method"], row["sparsity"]): row["kept"] for row in measured.to_dict("records")}
+    every = [point for point in _points(profile) if point.by not in ("truth", "head-equal")]
+    kept = {point: found[point.method, point.sparsity] for point in every if (point.method, point.sparsity) in found}
+    times: dict[Point, dict] = {point: {"method": point.method, "sparsity": point.sparsity} for point in kept}
+    for scale, size in ((1, ""), (2, "_512")):
+        for batch in (1, 8):
+            for point, median in measure_times(profile, kept, batch, scale, args.repeats).items():
+                times[point][f"latency{size}_ms_b{batch}"] = median
+    for row in times.values():
+        print(", ".join(f"{key} {value:.1f}" if isinstance(value, float) else value for key, value in row.items()))
+    if args.store:
+        measured_on = {"/".join(profile.detector_eval): load_records(*profile.detector_eval)}
+        store(f"inside-{profile.name}", "times", list(times.values()), measured_on)
+
+
+def _points(profile: Profile) -> list[Point]:
+    """What the base detector is measured at."""
+    adaptive = [Point("adaptive", sparsity=s, stages=STAGES) for s in SPARSITIES]
+    return points(profile, LAYER, [k for k in LAYERS if k < STAGES[-1]]) + adaptive
 
 
 def _adaptive(profile: Profile, detector, heads: dict, sparsity: float) -> list:
