@@ -67,6 +67,7 @@ def test_a_row_says_what_was_done(comparison):
     row = comparison.row(Point("head", 1, 0.5))
     assert (row["method"], row["trained"], row["side"], row["n_images"]) == ("inside-1", "frozen", 64, 12)
     assert 0.2 < row["sparsity_reached"] < 0.8 and row["delta_low"] <= row["delta_AP"] <= row["delta_high"]
+    assert 0 < row["accuracy"] < 1 and 0 < row["auroc"] < 1
     dense = comparison.row(Point())
     assert dense["delta_AP"] == 0 and dense["sparsity_reached"] == 0 and dense["gmacs"] > row["gmacs"]
     assert comparison.row(Point("head", 2, 0.5, detector="yolos-inside-2"))["trained"] == "tuned"

@@ -20,7 +20,7 @@ from ..config import PATCH_SIZE, Profile
 from ..cost import EMBED_DIM, bavit_multiply_adds, block_multiply_adds, measure_latency, yolos_multiply_adds
 from ..data.records import Record, class_names
 from ..images import warp
-from ..metrics import DetectionEvaluation, bootstrap_ap, paired_difference
+from ..metrics import DetectionEvaluation, bootstrap_ap, paired_difference, token_metrics
 from ..pruning import detector_keep, threshold_for_sparsity
 from ..selectors.merging import MergedYolos, merged_multiply_adds
 from ..selectors.scores import ranks
@@ -159,9 +159,19 @@ class Comparison:
             **bootstrap_ap(held_out),
             **paired_difference(held_out, self.dense[1]),
             "dev_AP": dev.average_precision()["AP"],
+            **self._accuracy(point),
             "n_images": len(self.held_out),
             "seed": 0,
         }
+
+    def _accuracy(self, point: Point) -> dict:
+        """What a head's or BAViT's scores are worth on the held-out pictures: token accuracy and AUROC."""
+        if point.by not in ("head", "bavit-small") or point.coarse or point.side:
+            return {}
+        maps = self.maps(point, self.profile.detector_grid)[len(self.dev) :]
+        labels = stacked_labels(self.held_out, tuple(maps.shape[1:]), self.profile.pruner_rule)
+        found = token_metrics(maps, labels, n_boot=1)
+        return {key: found[key] for key in ("accuracy", "auroc")}
 
     def _evaluations(self, found: list[dict]) -> tuple[DetectionEvaluation, DetectionEvaluation]:
         n = len(self.dev)
