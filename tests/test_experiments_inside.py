@@ -12,6 +12,7 @@ from bavit_utils.data.records import class_names, load_records
 from bavit_utils.experiments import inside
 from bavit_utils.experiments.inside import Comparison, Counted, Point, frontier, measure_times, points, tuned_points
 from bavit_utils.selectors.merging import merged_multiply_adds
+from bavit_utils.sweep import read_detections
 from bavit_utils.yolos import PatchHead, create_yolos
 
 TINY = replace(get_profile("sample"), detector_img_size=64, detector_depth=3, num_detection_tokens=5, bavit_img_size=48)
@@ -72,6 +73,13 @@ def test_a_row_says_what_was_done(comparison):
     assert dense["delta_AP"] == 0 and dense["sparsity_reached"] == 0 and dense["gmacs"] > row["gmacs"]
     assert comparison.row(Point("head", 2, 0.5, detector="yolos-inside-2"))["trained"] == "tuned"
     assert comparison.row(Point("tome", 0, 0.2))["gmacs"] == pytest.approx(merged_multiply_adds(0.2, TINY) / 1e9)
+
+
+def test_detections_are_kept_by_name(comparison, tmp_path):
+    point, there = Point("random", 1, 0.35), replace(comparison, folder=tmp_path)
+    there.row(point)
+    stored, found = read_detections(tmp_path / "random-1-yolos-0.35.safetensors"), comparison.run(point)[0]
+    assert len(stored) == 20 and all(torch.equal(a["boxes"], b["boxes"]) for a, b in zip(stored, found))
 
 
 def test_smaller_and_larger_pictures_cost_what_their_patches_cost(comparison):

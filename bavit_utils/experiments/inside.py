@@ -7,6 +7,7 @@ comes of it is measured on the held-out ones.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from ..metrics import DetectionEvaluation, bootstrap_ap, paired_difference, toke
 from ..pruning import detector_keep, threshold_for_sparsity
 from ..selectors.merging import MergedYolos, merged_multiply_adds
 from ..selectors.scores import ranks
+from ..sweep import save_detections
 from ..training.inside import tokens_after
 from ..yolos import PatchHead, PrunedYolos, create_yolos, predict
 
@@ -56,6 +58,11 @@ class Point:
         names = {"head": "inside", "head-equal": "inside-equal", "": "resolution" if self.side else "dense"}
         name = names.get(self.by, self.by) + (f"-{self.after_layers}" if self.after_layers else "")
         return ("coarse-" if self.coarse else "") + name + (f"-{self.side}" if self.side else "")
+
+    @property
+    def name(self) -> str:
+        """Of the file that its detections are kept in."""
+        return f"{self.method}-{self.detector}-{self.sparsity:.2f}"
 
 
 def points(profile: Profile, layer: int, layers: Sequence[int]) -> list[Point]:
@@ -124,6 +131,7 @@ class Comparison:
     dev: list[Record]
     held_out: list[Record]
     adaptive: dict[float, list[PatchHead]] = field(default_factory=dict)  # heads with learnt thresholds, by sparsity
+    folder: Path | None = None  # in which detections are kept
 
     def __post_init__(self):
         self.records = [*self.dev, *self.held_out]
@@ -145,6 +153,8 @@ class Comparison:
     def row(self, point: Point) -> dict:
         """One row of `inside-<profile>.json`, but for the times."""
         found, kept = self.run(point)
+        if self.folder:
+            save_detections(self.folder / f"{point.name}.safetensors", found)
         dev, held_out = self._evaluations(found)
         return {
             "method": point.method,

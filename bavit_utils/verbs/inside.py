@@ -73,7 +73,7 @@ def compare(args: argparse.Namespace) -> None:
         detectors[name], every = load_yolos(files[name]), tuned_points(profile, name)
         if _heads_of(files[name]).exists():
             heads[name] = load_heads(_heads_of(files[name]), short_hash(files[name]))
-    comparison, rows = Comparison(profile, detectors, heads, dev, held_out, learnt), []
+    comparison, rows = Comparison(profile, detectors, heads, dev, held_out, learnt, _folder(profile)), []
     for point in every:
         rows.append(comparison.row(point))
         row = rows[-1]
@@ -84,6 +84,10 @@ def compare(args: argparse.Namespace) -> None:
         )
     if args.store:
         store(f"inside-{profile.name}", name, rows, {"/".join(profile.detector_eval): held_out}, files.values())
+
+
+def _folder(profile: Profile) -> Path:
+    return run_folder(f"inside-{profile.name}-{short_hash(profile_detector(profile)[1])}")
 
 
 def bench(args: argparse.Namespace) -> None:
