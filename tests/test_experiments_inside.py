@@ -130,10 +130,23 @@ def test_times_run_what_the_points_run(monkeypatch):
     assert set(seen) == {(8, 64), (8, 64 // 16 * 5.5)}
 
 
-def test_who_is_best_within_a_time_is_chosen_on_dev_pictures():
-    rows = pd.DataFrame({"method": ["a", "b", "c"], "ms": [1.0, 2.0, 3.0], "dev_AP": [0.2, 0.4, 0.3], "AP": [0.5, 0.1, 0.9]})
-    best = frontier(rows, "ms", [0.5, 1.5, 3.5])
-    assert best["method"].tolist() == ["a", "b"] and best["limit"].tolist() == [1.5, 3.5]
+def test_who_is_best_is_chosen_on_dev_pictures_and_shown_on_the_others(comparison, tmp_path):
+    there = replace(comparison, folder=tmp_path)
+    ways = [Point(), Point(side=48), Point("bavit-small", 0, 0.5), Point("head", 1, 0.5), Point("truth", 1, 0.35)]
+    rows = pd.DataFrame([there.row(point) for point in ways]).assign(ms=[10.0, 5.0, 9.0, 6.0, 1.0])
+    rows["dev_AP"] = [0.5, 0.1, 0.3, 0.4, 0.9]
+    labels = torch.randint(0, 2, (12, 4, 4)).numpy()
+    best = pd.DataFrame(frontier(rows, "ms", tmp_path, 8, comparison.held_out, labels))
+    chosen = best[best["part"] == "all"].pivot(index="speed", columns="family", values="method")
+    assert chosen.loc[1.1].to_dict() == {
+        "any": "inside-1", "front": "bavit-small", "inside": "inside-1", "resolution": "resolution-48"
+    }  # fmt: skip
+    assert chosen.loc[1.8, "any"] == "resolution-48" and chosen.loc[1.8, ["front", "inside"]].isna().all()
+    assert 2.5 not in chosen.index  # no smaller picture is as fast
+    own = best[best["family"] == "resolution"]
+    assert (own["delta_AP"] == 0).all() and set(best["n_images"]) == {12, 4}
+    one = best[(best["part"] == "all") & (best["family"] == "inside") & (best["speed"] == 1.1)].iloc[0]
+    assert one["AP"] == pytest.approx(rows["AP"][3]) and one["delta_AP"] == pytest.approx(rows["AP"][3] - rows["AP"][1])
 
 
 def test_counting_changes_nothing(comparison):

@@ -6,7 +6,7 @@ comes of it is measured on the held-out ones.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from ..metrics import DetectionEvaluation, bootstrap_ap, paired_difference, toke
 from ..pruning import detector_keep, threshold_for_sparsity
 from ..selectors.merging import MergedYolos, merged_multiply_adds
 from ..selectors.scores import ranks
-from ..sweep import save_detections
+from ..sweep import read_detections, save_detections
 from ..training.inside import tokens_after
 from ..yolos import PatchHead, PrunedYolos, create_yolos, predict
 
@@ -317,11 +317,42 @@ def _random_mask(grid: tuple[int, int], counts: Sequence[int]) -> Tensor:
     return (order < torch.tensor(counts)[:, None]).unflatten(1, grid)
 
 
-def frontier(rows: pd.DataFrame, time: str, limits: Sequence[float]) -> pd.DataFrame:
-    """The best row on `dev` within each time limit: what one would have chosen, with what it then gives held out."""
-    best = []
-    for limit in limits:
-        within = rows[rows[time] <= limit]
-        if len(within):
-            best.append(within.loc[within["dev_AP"].idxmax()].to_dict() | {"limit": limit})
-    return pd.DataFrame(best)
+FAMILIES = {"resolution": "dense|resolution", "front": "dense|.*bavit-small", "inside": "dense|.*(inside|adaptive)"}
+FAMILIES["any"] = "(?!truth)"  # what knows the truth can't be had
+SPEEDS = (1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.5)  # of the dense detector
+
+
+def frontier(rows: pd.DataFrame, time: str, folder: Path, dev: int, records: list[Record], labels: np.ndarray) -> list[dict]:
+    """Who is best at each speed: of every family the row that is best on `dev`, and what it gives held out.
+
+    `rows` have the column `time`, and their detections, of `dev` pictures and then of `records`, lie in `folder`. Each
+    is paired with the choice of "resolution", on all pictures, on the third with the most background (`labels
+    [N, rows, cols]`) and on the third with the smallest objects.
+    """
+    background = (labels == 0).reshape(len(labels), -1).mean(axis=1)
+    sizes = [np.sqrt(r.areas / np.prod(r.size)).mean() if len(r.areas) else 1.0 for r in records]
+    third = len(records) // 3
+    parts = {"all": np.arange(len(records)), "most background": np.argsort(-background, kind="stable")[:third]}
+    parts["smallest objects"] = np.argsort(sizes, kind="stable")[:third]
+
+    @cache
+    def evaluation(name: str, part: str) -> DetectionEvaluation:
+        found = read_detections(folder / f"{name}.safetensors")[dev:]
+        return DetectionEvaluation([records[i] for i in parts[part]], [found[i] for i in parts[part]])
+
+    dense, best = rows.loc[rows["method"] == "dense", time].iloc[0], []
+    for speed in SPEEDS:
+        within = rows[rows[time] <= dense / speed]
+        chosen = {family: within[within["method"].str.match(names)] for family, names in FAMILIES.items()}
+        chosen = {family: some.loc[some["dev_AP"].idxmax()] for family, some in chosen.items() if len(some)}
+        for family, row in chosen.items() if "resolution" in chosen else ():
+            for part in parts:
+                ours, theirs = (evaluation(_file(one), part) for one in (row, chosen["resolution"]))
+                columns = {key: row[key] for key in ("method", "detector", "trained", "sparsity", "side")}
+                found = {"AP": ours.average_precision()["AP"], **paired_difference(ours, theirs), "n_images": len(parts[part])}
+                best.append({"time": time, "speed": speed, "family": family, "part": part, **columns, **found})
+    return best
+
+
+def _file(row: pd.Series) -> str:
+    return f"{row['method']}-{row['detector']}-{row['sparsity']:.2f}"
