@@ -11,9 +11,10 @@ from bavit_utils.cost import bavit_multiply_adds, multiply_adds
 from bavit_utils.data.records import class_names, load_records
 from bavit_utils.experiments import inside
 from bavit_utils.experiments.inside import Comparison, Counted, Point, frontier, measure_times, points, tuned_points
+from bavit_utils.inside import PatchHead
 from bavit_utils.selectors.merging import merged_multiply_adds
 from bavit_utils.sweep import read_detections
-from bavit_utils.yolos import PatchHead, create_yolos
+from bavit_utils.yolos import create_yolos
 
 TINY = replace(get_profile("sample"), detector_img_size=64, detector_depth=3, num_detection_tokens=5, bavit_img_size=48)
 

@@ -21,13 +21,13 @@ from ..config import PATCH_SIZE, Profile
 from ..cost import EMBED_DIM, bavit_multiply_adds, block_multiply_adds, measure_latency, yolos_multiply_adds
 from ..data.records import Record, class_names
 from ..images import warp
+from ..inside import PatchHead, head_maps
 from ..metrics import DetectionEvaluation, bootstrap_ap, paired_difference, token_metrics
 from ..pruning import detector_keep, threshold_for_sparsity
 from ..selectors.merging import MergedYolos, merged_multiply_adds
 from ..selectors.scores import ranks
 from ..sweep import read_detections, save_detections
-from ..training.inside import tokens_after
-from ..yolos import PatchHead, PrunedYolos, create_yolos, predict
+from ..yolos import PrunedYolos, create_yolos, predict
 
 SPARSITIES = (0.2, 0.35, 0.5, 0.65, 0.8)
 FEW = (0.35, 0.5, 0.65)
@@ -222,12 +222,8 @@ class Comparison:
             if point.by == "random":
                 return drawn
             return (drawn + torch.from_numpy(stacked_labels(self.records, grid, self.profile.pruner_rule) == 1)) / 2
-        head = self.heads[point.detector][point.after_layers]
-        side = PATCH_SIZE * grid[0]
-        tokens = tokens_after(self.detectors[point.detector], self.images(side), [point.after_layers], side)
-        with torch.inference_mode():
-            parts = tokens[point.after_layers].split(64)
-            maps = torch.cat([head(part.float()).softmax(dim=-1)[..., 1] for part in parts])
+        head, side = self.heads[point.detector][point.after_layers], PATCH_SIZE * grid[0]
+        maps = head_maps(self.detectors[point.detector], head, self.images(side), side)
         return ranks(maps) if point.by == "head-equal" else maps
 
     def cost(self, point: Point, kept: list[Tensor]) -> float:

@@ -11,6 +11,7 @@ from ..config import Profile, get_profile, run_folder
 from ..data.pretrained import profile_detector
 from ..data.records import load_records, load_training_lists
 from ..experiments.inside import SPARSITIES, Comparison, Point, frontier, measure_times, points, tuned_points
+from ..inside import load_heads, save_heads
 from ..metrics import shown
 from ..results import load_rows, short_hash, store
 from ..training.adaptive import learn_thresholds
@@ -18,7 +19,7 @@ from ..training.curves import store_curve
 from ..training.detector import detection_records
 from ..training.inside import LAYERS, train_heads, tune_inside
 from ..training.pictures import DetectionPictures
-from ..yolos import load_heads, load_yolos, save_heads, save_yolos
+from ..yolos import load_yolos, save_yolos
 
 LAYER = 4  # after which the comparison prunes, but for the rows that vary it
 STAGES = (3, 6, 9)  # of the learnt thresholds
