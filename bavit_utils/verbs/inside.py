@@ -10,7 +10,7 @@ from ..annotations import stacked_labels
 from ..config import Profile, get_profile, run_folder
 from ..data.pretrained import profile_detector
 from ..data.records import load_records, load_training_lists
-from ..experiments.inside import SPARSITIES, Comparison, Point, frontier, measure_times, points, tuned_points
+from ..experiments.inside import FEW, Comparison, Point, frontier, measure_times, points, tuned_points
 from ..inside import load_heads, save_heads
 from ..metrics import shown
 from ..results import load_rows, short_hash, store
@@ -69,7 +69,7 @@ def compare(args: argparse.Namespace) -> None:
     files, heads = {"yolos": start}, {"yolos": load_heads(profile.checkpoint("heads"), short_hash(start))}
     detectors, every, learnt = {"yolos": base}, _points(profile), {}
     if name == "yolos":
-        learnt = {s: _adaptive(profile, base, heads["yolos"], s) for s in SPARSITIES}
+        learnt = {s: _adaptive(profile, base, heads["yolos"], s) for s in FEW}
     else:
         files[name] = _file_of(profile, name)
         detectors[name], every = load_yolos(files[name]), tuned_points(profile, name)
@@ -128,7 +128,7 @@ def bench(args: argparse.Namespace) -> None:
 
 def _points(profile: Profile) -> list[Point]:
     """What the base detector is measured at."""
-    adaptive = [Point("adaptive", sparsity=s, stages=STAGES) for s in SPARSITIES]
+    adaptive = [Point("adaptive", sparsity=s, stages=STAGES) for s in FEW]
     return points(profile, LAYER, [k for k in LAYERS if k < STAGES[-1]]) + adaptive
 
 
