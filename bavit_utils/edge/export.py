@@ -39,8 +39,10 @@ class _Kept(nn.Module):
     def __init__(self, detector: YolosForObjectDetection):
         super().__init__()
         self.detector = detector
-        # Positions, class and detection tokens as they are added up: a constant of the graph.
+        # Constants of the graph: positions, class and detection tokens added up, and the patches' embedding as a matrix.
         self.register_buffer("learned", PrunedYolos(detector)._learned(detector.config.image_size).detach())
+        weight = detector.vit.embeddings.patch_embeddings.projection.weight
+        self.register_buffer("projection", weight.detach().flatten(1).T.contiguous())
 
     def forward(self, pixels: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
         x = self.embed(pixels, keep)
@@ -54,8 +56,8 @@ class _Kept(nn.Module):
         size, count = config.patch_size, config.num_detection_tokens
         rows, cols = (side // size for side in config.image_size)
         patches = pixels.view(3, rows, size, cols, size).permute(1, 3, 0, 2, 4).reshape(1, rows * cols, -1)
-        projection = self.detector.vit.embeddings.patch_embeddings.projection
-        embedded = F.linear(patches.index_select(1, keep), projection.weight.flatten(1), projection.bias)
+        bias = self.detector.vit.embeddings.patch_embeddings.projection.bias
+        embedded = patches.index_select(1, keep) @ self.projection + bias
         first, positions, last = self.learned.split([1, rows * cols, count], dim=1)
         return torch.cat([first, embedded + positions.index_select(1, keep), last], dim=1)
 
@@ -120,7 +122,8 @@ def quantise(path: Path) -> Path:
     from onnxruntime.quantization import QuantType, quant_pre_process, quantize_dynamic
 
     target = path.with_name(f"{path.stem}-int8.onnx")
-    quant_pre_process(path, target)  # shapes are inferred first
+    # Shapes are inferred first; merged into Gemm, as the optimisation would do, products lose the names below.
+    quant_pre_process(path, target, skip_optimization=True)
     nodes = onnx.load(target).graph.node
     last_norm = max(i for i, node in enumerate(nodes) if node.op_type == "LayerNormalization")
     heads = [node.name for node in nodes[last_norm:]]
