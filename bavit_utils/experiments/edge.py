@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..bavit import create_bavit, save_bavit
 from ..config import DEPTHS, Profile
@@ -45,19 +44,24 @@ def accuracy_rows(profile: Profile, records: Sequence[Record], folder: Path) -> 
     """AP of each of `KINDS` at each of `KEEPS`, by its own BAViT's map, and how far its numbers are from torch's.
 
     `keep` is the share of the patches that is wanted on the average, 1 without BAViT. `delta_AP` is the paired change
-    from torch in float32 at the same share; `max_abs_diff` is the largest difference to it in boxes, as a share of the
-    picture's side, and `max_abs_diff_logits` in logits, on the patches that torch keeps in the first pictures.
+    from torch in float32 at the same share; `max_abs_diff` is the largest difference to it in a box, as a share of the
+    picture's side, on the patches that torch keeps in the first pictures.
     """
+    images = [record.image() for record in records]
     every = detectors(*on_torch.load_pair(profile.name), folder, torch.get_num_threads())
-    reference, rows, whole = every[KINDS[0]], [], {}
-    maps = {kind: _maps(one, records) for kind, one in every.items()}
+    keeps = {}
+    for kind, one in every.items():
+        maps = [one.foreground(one.pixels(image, "bavit")) for image in images]
+        maps = torch.from_numpy(np.concatenate(maps))
+        keeps |= {(*kind, share): keep_at(maps, 1 - share, profile.detector_grid)[1].numpy() for share in KEEPS}
+    reference, rows, exact = every[KINDS[0]], [], {}
     for kind, one in every.items():
         for share in KEEPS:
-            _, keep = keep_at(maps[kind], 1 - share, profile.detector_grid)
-            evaluation = DetectionEvaluation(records, [_found(one, *each) for each in zip(records, keep)])
-            whole.setdefault(share, evaluation)
-            _, same = keep_at(maps[KINDS[0]], 1 - share, profile.detector_grid)
-            apart = [_apart(one, reference, *each) for each in zip(records[:N_COMPARED], same)]
+            found = [_found(one, *each) for each in zip(images, keeps[*kind, share], strict=True)]
+            evaluation = DetectionEvaluation(records, found)
+            exact.setdefault(share, evaluation)  # of torch in float32, which comes first
+            some = zip(images[:N_COMPARED], keeps[*KINDS[0], share])
+            apart = [np.abs(_outputs(one, *each)[1] - _outputs(reference, *each)[1]).max() for each in some]
             rows.append(
                 {
                     **dict(zip(("runtime", "dtype"), kind)),
@@ -65,31 +69,21 @@ def accuracy_rows(profile: Profile, records: Sequence[Record], folder: Path) -> 
                     "keep": share,
                     **evaluation.average_precision(),
                     **bootstrap_ap(evaluation),
-                    **paired_difference(evaluation, whole[share]),
-                    **dict(zip(("max_abs_diff_logits", "max_abs_diff"), np.max(apart, axis=0))),
+                    **paired_difference(evaluation, exact[share]),
+                    "max_abs_diff": float(max(apart)),
                     "n_images": len(records),
                 }
             )
     return rows
 
 
-def _maps(one: Detector, records: Sequence[Record]) -> Tensor:
-    """BAViT's probabilities of all pictures, float32 [N, rows, cols]."""
-    maps = [one.foreground(one.pixels(record.image(), "bavit"))[0] for record in records]
-    return torch.from_numpy(np.stack(maps))
+def _outputs(one: Detector, image: np.ndarray, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return one.run(one.pixels(image), np.flatnonzero(keep))
 
 
-def _run(one: Detector, record: Record, keep: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    return one.run(one.pixels(record.image()), np.flatnonzero(keep.numpy()))
-
-
-def _found(one: Detector, record: Record, keep: Tensor) -> dict[str, np.ndarray]:
-    logits, boxes = _run(one, record, keep)
-    return as_detections(logits[0], boxes[0], record.image().shape[:2])
-
-
-def _apart(one: Detector, reference: Detector, record: Record, keep: Tensor) -> list[float]:
-    return [np.abs(a - b).max() for a, b in zip(_run(one, record, keep), _run(reference, record, keep))]
+def _found(one: Detector, image: np.ndarray, keep: np.ndarray) -> dict[str, np.ndarray]:
+    logits, boxes = _outputs(one, image, keep)
+    return as_detections(logits[0], boxes[0], image.shape[:2])
 
 
 def time_rows(profiles: Sequence[Profile], threads: Sequence[int] = (1, 2), repeats: int = 20) -> list[dict]:
