@@ -17,7 +17,11 @@ from bavit_utils.bavit import create_bavit, save_bavit
 from bavit_utils.config import DEPTHS, REPO, Profile, get_profile
 from bavit_utils.data import pretrained, sample_world
 from bavit_utils.data.records import COCO_CLASSES, VOC_CLASSES, class_names
+from bavit_utils.edge.detector import edge_folder
+from bavit_utils.edge.export import export_pair
+from bavit_utils.edge.on_torch import load_pair
 from bavit_utils.experiments import benchmark
+from bavit_utils.experiments import edge as edge_experiments
 from bavit_utils.results import short_hash
 from bavit_utils.selectors import comparison
 from bavit_utils.selectors.heads import SELECTORS
@@ -38,6 +42,7 @@ def furnish(root: Path) -> None:
     write_coco(coco, FEW, COCO_CLASSES[:2], year="2017", masks=True)
     write_coco(root / OWN_FOLDER, FEW)
     shutil.copy(REPO / "README.md", root)
+    shutil.copy(next((REPO / "data" / "photos" / "val").glob("*.jpg")), root / "photo.jpg")
 
 
 def shrink(patch: pytest.MonkeyPatch) -> None:
@@ -56,6 +61,7 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(comparison, "compare", partial(comparison.compare, sparsities=(0.35,)))
     patch.setattr(comparison, "N_BOOT", 20)
     patch.setattr(benchmark, "measure_peak_memory", lambda *args: {"peak_mb": 1.0})  # in a process of its own
+    patch.setattr(edge_experiments, "measure_peak_memory", lambda *args: {"peak_mb": 1.0, "baseline_mb": 1.0})
     patch.setattr(bavit_verbs, "run_variant", partial(_tiny_variant, bavit_verbs.run_variant))
 
 
@@ -112,6 +118,7 @@ def few(command: list[str]) -> list[str]:
         "calibrate": ["--limit", "4"],
         "postprocess": ["--limit", "4"],
         "bench": ["--repeats", "1"],
+        "bench-edge": ["--repeats", "1", "--limit", "3"],
     }
     short |= dict.fromkeys(("train-bavit", "train-yolos", "finetune", "train-selector"), train)
     return [*command, *short.get(command[0], [])]
@@ -121,6 +128,8 @@ def run(command: str, env: dict[str, str] | None = None) -> int:
     """One `bavit` command, kept short, in this process: what it returns."""
     before = dict(os.environ)
     os.environ.update(env or {})
+    if "onnxruntime" in command or "bench-edge ap" in command:
+        export_pair(*load_pair("voc"), edge_folder("voc"), int8=True)  # what the command before it has written
     try:
         return cli.main(few(command.split()))
     finally:
