@@ -17,9 +17,6 @@ from bavit_utils.bavit import create_bavit, save_bavit
 from bavit_utils.config import DEPTHS, REPO, Profile, get_profile
 from bavit_utils.data import pretrained, sample_world
 from bavit_utils.data.records import COCO_CLASSES, VOC_CLASSES, class_names
-from bavit_utils.edge.detector import edge_folder
-from bavit_utils.edge.export import export_pair
-from bavit_utils.edge.on_torch import load_pair
 from bavit_utils.experiments import benchmark
 from bavit_utils.experiments import edge as edge_experiments
 from bavit_utils.results import short_hash
@@ -128,8 +125,6 @@ def run(command: str, env: dict[str, str] | None = None) -> int:
     """One `bavit` command, kept short, in this process: what it returns."""
     before = dict(os.environ)
     os.environ.update(env or {})
-    if "onnxruntime" in command or "bench-edge ap" in command:
-        export_pair(*load_pair("voc"), edge_folder("voc"), int8=True)  # what the command before it has written
     try:
         return cli.main(few(command.split()))
     finally:
