@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from .headlines import REST, as_text, headlines, update_readme
 from .reproduce import notebook_paths, run_notebooks, write_figures_page
 from .selectors.heads import SELECTORS
 from .selectors.runs import COMPARED
-from .verbs import bavit, inside, selectors, yolos
+from .verbs import bavit, edge, inside, selectors, yolos
 
 
 def sample_world(args: argparse.Namespace) -> None:
@@ -143,6 +144,8 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("numbers", nargs="*", metavar="NN", help="notebooks by number; default: all")
     shown.add_argument("--refresh", action="store_true", help="keep the outputs in the notebooks")
     verbs.add("readme", readme)
+    verbs.group("On the edge")
+    _add_edge(verbs)
     return verbs.parser
 
 
@@ -236,12 +239,35 @@ def _add_measurements(verbs: _Verbs) -> None:
     bench.add_argument("--repeats", type=_positive, default=20, metavar="N", help="timed rounds; default: 20")
 
 
+def _add_edge(verbs: _Verbs) -> None:
+    example = "photo.jpg --save out.jpg; photo.jpg --threshold 0.9 --runtime onnxruntime"
+    found = verbs.add("detect", edge.detect, words="PICTURE ", example=example)
+    found.add_argument("picture", type=Path, metavar="PICTURE", help="a JPEG, PNG, WebP, BMP, TIFF or GIF file")
+    usual = os.environ.get("BAVIT_PROFILE") or "voc"
+    found.add_argument("--profile", **_OPTIONS["profile"] | {"default": usual, "help": _PROFILE.replace("sample", "voc")})
+    found.add_argument(
+        "--threshold", type=float, default=0.9, metavar="T", help="patches surer to be background go; default: 0.9"
+    )
+    found.add_argument("--min-score", type=float, default=0.5, metavar="S", help="of a box that is shown; default: 0.5")
+    found.add_argument("--save", type=Path, metavar="FILE", help="the picture with its boxes")
+    runtimes = ("torch", "onnxruntime")
+    found.add_argument("--runtime", choices=runtimes, default="torch", help="torch (default), or onnxruntime after export")
+    exported = verbs.add("export", edge.export, "profile", example="--profile voc --int8")
+    for verb in (found, exported):
+        verb.add_argument("--int8", action="store_true", help="the graphs in 8 bits, too; `detect` runs these")
+    example = "ap --profile voc --store; time --profile voc --store"
+    bench = verbs.add("bench-edge", edge.bench_edge, "profile", "limit", "store", words="WHAT ", example=example)
+    bench.add_argument("what", choices=("ap", "time"), metavar="WHAT", help="ap or time")
+    bench.add_argument("--threads", nargs="+", type=_positive, default=[1, 2], metavar="N", help="default: 1 2")
+    bench.add_argument("--repeats", type=_positive, default=20, metavar="N", help="timed rounds; default: 20")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; an error that has a remedy is told in a sentence, without a traceback."""
     args = _parser().parse_args(argv)
     try:
         args.run(args)
-    except (OSError, ValueError, FloatingPointError) as error:
+    except (OSError, ValueError, FloatingPointError, ImportError) as error:
         print(f"bavit: {_sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ from torch import Tensor
 # (mean, std) per RGB channel, for values in 0..1: BAViT's and our own detectors' (timm's ViT-tiny), and hub YOLOS's.
 BAVIT_NORM = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 IMAGENET_NORM = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_NORMS = {"bavit": BAVIT_NORM, "imagenet": IMAGENET_NORM}
+NORMS = {"bavit": BAVIT_NORM, "imagenet": IMAGENET_NORM}
 
 
 def warp(image: np.ndarray, img_size: int | tuple[int, int]) -> np.ndarray:
@@ -31,12 +31,12 @@ def to_batch(images: Sequence[np.ndarray], img_size: int | tuple[int, int], norm
     `img_size` is (height, width) or the side of a square, `normalise` is "bavit" (mean = std = 0.5) or "imagenet".
     Raises ValueError for another one and for an empty list.
     """
-    if normalise not in _NORMS:
-        raise ValueError(f"unknown normalisation {normalise!r}: choose one of {', '.join(_NORMS)}")
+    if normalise not in NORMS:
+        raise ValueError(f"unknown normalisation {normalise!r}: choose one of {', '.join(NORMS)}")
     if not len(images):
         raise ValueError("a batch needs at least one picture")
     batch = torch.from_numpy(np.stack([warp(image, img_size) for image in images]))
-    mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in _NORMS[normalise])
+    mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in NORMS[normalise])
     return batch.permute(0, 3, 1, 2).contiguous().float().sub_(mean).div_(std)
 
 
@@ -56,5 +56,5 @@ def renormalise(pixels: Tensor, normalise: str) -> Tensor:
     """A batch [B, 3, height, width] of mean = std = 0.5, normalised in `to_batch`'s words: hub YOLOS wants ImageNet's."""
     if normalise == "bavit":
         return pixels
-    mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in _NORMS[normalise])
+    mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in NORMS[normalise])
     return (0.5 * pixels + 0.5 - mean) / std

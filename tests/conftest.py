@@ -87,3 +87,24 @@ def workplace(furnished, tmp_path, monkeypatch):
     workshop.shrink(monkeypatch)
     workshop.move_into(root, monkeypatch)
     return root
+
+
+@pytest.fixture(scope="session")
+def edge_pair(tmp_path_factory):
+    """A small BAViT and detector with wide random weights, and the folder of their graphs, in 8 bits too."""
+    pytest.importorskip("onnxruntime")
+    import torch
+
+    from bavit_utils.bavit import create_bavit
+    from bavit_utils.edge.export import export_pair
+    from bavit_utils.yolos import create_yolos
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    pair = create_bavit(2, 48).eval(), create_yolos(["cat", "dog", "bird"], 64, 2, 5).eval()
+    for model in pair:
+        for parameter in model.parameters():  # so that equal numbers say something
+            torch.nn.init.normal_(parameter, std=0.5 if parameter.ndim == 1 else 0.1)
+    folder = tmp_path_factory.mktemp("edge")
+    export_pair(*pair, folder, int8=True)
+    return *pair, folder

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from PIL import Image
 from workshop import run
 
 from bavit_utils import cli
@@ -26,6 +27,7 @@ def test_the_help_lists_every_verb_once_in_a_group_with_what_it_does(capsys):
         "Training",
         "Measuring",
         "Showing",
+        "On the edge",
     ]
 
 
@@ -114,6 +116,18 @@ def wrong_sparsity(workplace, monkeypatch):
     return "finetune --profile sample --sparsity 35"
 
 
+def no_graph(workplace, monkeypatch):
+    return "detect photo.jpg --profile voc --runtime onnxruntime"
+
+
+def no_picture(workplace, monkeypatch):
+    return "detect nowhere.jpg --profile voc"
+
+
+def wrong_threshold(workplace, monkeypatch):
+    return "detect photo.jpg --profile voc --threshold 35"
+
+
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
@@ -128,6 +142,9 @@ def wrong_sparsity(workplace, monkeypatch):
         (another_start, "bavit-small-sample-mask.safetensors holds bavit, not a yolos checkpoint: give the path"),
         (unwritable_runs, r"runs\S* can't be used \(.*\): see that it can be written there, and call again"),
         (no_masks, "voc2007 has no masks .*: use the box rule"),
+        (no_graph, "no graph at .*edge-voc-256.bavit.onnx: make it with `bavit export --profile voc`"),
+        (no_picture, "nowhere.jpg is missing"),
+        (wrong_threshold, "the threshold is 35.0: give a number from 0 to 1"),
         (wrong_sparsity, "the sparsity is a share from 0 up to, without, 1 .*not 35"),
     ],
 )
@@ -138,6 +155,16 @@ def test_a_mistake_is_answered_by_one_sentence_with_a_remedy(mistake, message, w
     said = capsys.readouterr().err
     (line,) = [line for line in said.splitlines() if line.startswith("bavit: ")]
     assert re.search(message, line) and "Traceback" not in said
+
+
+def test_a_picture_is_detected_and_kept_with_its_boxes(workplace, capsys):
+    command = "detect photo.jpg --profile voc --threshold 0.5 --min-score 0 --save out.png"
+    assert run(command) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert len(lines) == get_profile("voc").num_detection_tokens and last.startswith(f"{len(lines)} objects")
+    assert re.fullmatch(r"\w+ 0\.\d\d( -?\d+){4}", lines[0])
+    with Image.open("photo.jpg") as before, Image.open("out.png") as after:
+        assert before.size == after.size
 
 
 def test_a_failing_notebook_is_shown_without_our_own_traceback(monkeypatch, capsys):

@@ -5,12 +5,13 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import packages_distributions, requires
+from importlib.metadata import distribution, packages_distributions, requires
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -30,7 +31,9 @@ INDEX_ADDRESS = re.compile(
 
 def direct_requirements() -> dict[str, Requirement]:
     project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
-    return {canonicalize_name(r.name): r for r in map(Requirement, project["dependencies"])}
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *(line for extra in extras.values() for line in extra)]
+    return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
 
 
 def locked() -> list[tuple[Requirement, list[str]]]:
@@ -90,6 +93,22 @@ def test_lock_holds_every_direct_dependency_within_its_bounds():
             (exact,) = specifier
             assert exact.operator == "==", name
             assert requirement.specifier.contains(exact.version), f"{name} {exact} against {requirement}"
+
+
+def test_the_lock_holds_the_extras():
+    command = next(line for line in (REPO / "requirements.lock").read_text().splitlines() if "uv pip compile" in line)
+    extras = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert re.findall(r"--extra (\S+)", command) == list(extras) == ["edge"]
+
+
+def test_onnxruntimes_locked_version_is_for_every_python_from_3_11_to_3_13():
+    (pin,) = [pin for pin, _ in locked() if pin.name == "onnxruntime"]
+    assert pin.marker is None  # one version for all systems
+    found = distribution("onnxruntime")
+    assert pin.specifier.contains(found.version), "another version is installed than the locked one"
+    assert all(SpecifierSet(found.metadata["Requires-Python"]).contains(f"3.{minor}.0") for minor in (11, 12, 13))
+    named = {line.split(" :: ")[-1] for line in found.metadata.get_all("Classifier")}
+    assert {"3.11", "3.12", "3.13"} <= named  # its wheels are made for one Python each
 
 
 def test_conda_pins_are_the_locks_versions():

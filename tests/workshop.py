@@ -18,6 +18,7 @@ from bavit_utils.config import DEPTHS, REPO, Profile, get_profile
 from bavit_utils.data import pretrained, sample_world
 from bavit_utils.data.records import COCO_CLASSES, VOC_CLASSES, class_names
 from bavit_utils.experiments import benchmark
+from bavit_utils.experiments import edge as edge_experiments
 from bavit_utils.results import short_hash
 from bavit_utils.selectors import comparison
 from bavit_utils.selectors.heads import SELECTORS
@@ -38,6 +39,7 @@ def furnish(root: Path) -> None:
     write_coco(coco, FEW, COCO_CLASSES[:2], year="2017", masks=True)
     write_coco(root / OWN_FOLDER, FEW)
     shutil.copy(REPO / "README.md", root)
+    shutil.copy(next((REPO / "data" / "photos" / "val").glob("*.jpg")), root / "photo.jpg")
 
 
 def shrink(patch: pytest.MonkeyPatch) -> None:
@@ -56,6 +58,7 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(comparison, "compare", partial(comparison.compare, sparsities=(0.35,)))
     patch.setattr(comparison, "N_BOOT", 20)
     patch.setattr(benchmark, "measure_peak_memory", lambda *args: {"peak_mb": 1.0})  # in a process of its own
+    patch.setattr(edge_experiments, "measure_peak_memory", lambda *args: {"peak_mb": 1.0, "baseline_mb": 1.0})
     patch.setattr(bavit_verbs, "run_variant", partial(_tiny_variant, bavit_verbs.run_variant))
 
 
@@ -112,6 +115,7 @@ def few(command: list[str]) -> list[str]:
         "calibrate": ["--limit", "4"],
         "postprocess": ["--limit", "4"],
         "bench": ["--repeats", "1"],
+        "bench-edge": ["--repeats", "1", "--limit", "3"],
     }
     short |= dict.fromkeys(("train-bavit", "train-yolos", "finetune", "train-selector"), train)
     return [*command, *short.get(command[0], [])]
