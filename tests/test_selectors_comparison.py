@@ -15,7 +15,7 @@ from bavit_utils.metrics import DetectionEvaluation, paired_difference
 from bavit_utils.pruning import sparsity
 from bavit_utils.selectors import comparison as module
 from bavit_utils.selectors import scores
-from bavit_utils.selectors.comparison import DENSE, ReferenceCurve, compare
+from bavit_utils.selectors.comparison import DENSE, compare, curve_at
 from bavit_utils.selectors.runs import CHOICES, COMPARED, chosen_runs
 from bavit_utils.selectors.scores import Inputs
 from bavit_utils.yolos import PrunedYolos, predict
@@ -33,6 +33,12 @@ def inputs():
 @pytest.fixture(scope="module")
 def budgets(inputs):
     return {run.budget: run.cost(SAMPLE) for run in chosen_runs("bavit-small", inputs, (0.46, 0.2))}
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr(module, "BETWEEN", ())
+    monkeypatch.setattr(module, "REPEATS", 1)
 
 
 @pytest.mark.parametrize("name", COMPARED)
@@ -73,7 +79,7 @@ def test_costs_are_those_of_table_2_here_and_at_the_papers_sizes(inputs):
 
 def test_rows_pair_with_bavit_at_equal_sparsity_and_at_equal_cost(inputs, tmp_path, monkeypatch):
     names = ("bavit-small", "centre", "tome", "resolution")
-    rows = compare(inputs, names, tmp_path, sparsities=(0.46, 0.2), repeats=1, between=())
+    rows = compare(inputs, names, tmp_path, sparsities=(0.46, 0.2))
     found = {(row["selector"], row["budget"]): row for row in rows}
     assert len(found) == len(rows) == 1 + 2 + 2 + 2 + 3
     pair = (next(chosen_runs(name, inputs, (0.46,))) for name in ("centre", "bavit-small"))
@@ -96,7 +102,7 @@ def test_rows_pair_with_bavit_at_equal_sparsity_and_at_equal_cost(inputs, tmp_pa
         raise AssertionError("detected again")
 
     monkeypatch.setattr(sweep, "predict", never)  # all is there already
-    again = compare(inputs, names, tmp_path, sparsities=(0.46, 0.2), repeats=1, between=())
+    again = compare(inputs, names, tmp_path, sparsities=(0.46, 0.2))
     times = {"latency_ms_b1": 0, "paper_latency_ms_b1": 0}
     assert [row | times for row in again] == [row | times for row in rows]
 
@@ -143,48 +149,33 @@ def test_an_interrupted_comparison_goes_on(inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "predict", counted)
     arguments = (inputs, ("bavit-small", "random"), tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        compare(*arguments, sparsities=(0.35,), repeats=0, between=())
-    rows = compare(*arguments, sparsities=(0.35,), repeats=0, between=())
-    assert all(row["latency_ms_b1"] is None for row in rows)  # not timed
+        compare(*arguments, sparsities=(0.35,))
+    rows = compare(*arguments, sparsities=(0.35,))
+    assert len(rows) == 1 + 1 + 5
     assert len(calls) == 3 + 1 + 5 - 1  # dense, BAViT, the interrupted one again and four more seeds
 
 
 def test_the_reference_curve_is_straight_between_its_points():
-    class Made:
-        def __init__(self, ap):
-            self.ap = ap
-
-        def average_precision(self):
-            return {"AP": self.ap}
-
-        def resampled(self, n_boot, seed):
-            return self.ap + np.linspace(-0.1, 0.1, n_boot)
-
-    curve = ReferenceCurve([3.0, 1.0], [Made(0.4), Made(0.2)])
-    delta, low, high = curve.difference(Made(0.35), 2.0)
-    assert delta == pytest.approx(0.05) and low == pytest.approx(0.05) and high == pytest.approx(0.05)
-    assert curve.difference(Made(0.35), 0.9) == curve.difference(Made(0.35), 3.1) == (None, None, None)
+    curve = [3.0, 1.0], [np.array([0.4, 0.3, 0.6]), np.array([0.2, 0.1, 0.2])]
+    np.testing.assert_allclose(curve_at(2.0, *curve), [0.3, 0.2, 0.4])
+    assert curve_at(3.0, *curve).tolist() == [0.4, 0.3, 0.6]  # exactly: a point of the curve is no better than itself
+    assert np.isnan(curve_at(0.9, *curve)).all() and np.isnan(curve_at(3.1, *curve)).all()
 
 
 def test_other_weights_never_meet_kept_detections(inputs, tmp_path, monkeypatch):
-    compare(inputs, ("bavit-small",), tmp_path, sparsities=(0.35,), repeats=1, between=())
-    before = {path for path in tmp_path.rglob("*.safetensors")}
+    compare(inputs, ("bavit-small",), tmp_path, sparsities=(0.35,))
+    before = set(tmp_path.rglob("*.safetensors"))
     monkeypatch.setattr(module, "short_hash", lambda path: "another")
-    compare(inputs, ("bavit-small",), tmp_path, sparsities=(0.35,), repeats=1, between=())
-    new = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.safetensors")} - {
-        path.relative_to(tmp_path).as_posix() for path in before
-    }
+    compare(inputs, ("bavit-small",), tmp_path, sparsities=(0.35,))
+    new = {path.relative_to(tmp_path).as_posix() for path in set(tmp_path.rglob("*.safetensors")) - before}
     assert new == {"bavit-small-another/budget-0.35-seed-0.safetensors"}
 
 
 @pytest.mark.parametrize(
     ("name", "looks"),
-    [
-        *((name, "foreground_probability") for name in ("bavit-small", "bavit-small-topk", "bavit-large", "layer-2")),
-        *((name, "head_scores") for name in ("sparse-detr", "focus-detr", "focus-detr-threshold")),
-        ("centre", None),
-    ],
-)
+    [("bavit-large", "foreground_probability"), ("layer-2", "foreground_probability"),
+     ("sparse-detr", "head_scores"), ("focus-detr-threshold", "head_scores"), ("centre", None)],
+)  # fmt: skip
 def test_whoever_looks_at_the_picture_is_timed_with_it(inputs, monkeypatch, name, looks):
     seen = []
     for module, function in ((scores, "foreground_probability"), (scores, "head_scores"), (PrunedYolos, "forward")):
