@@ -623,7 +623,7 @@ def test_a_full_disk_names_file_and_remedy(tmp_path, monkeypatch):
         raise full
 
     with monkeypatch.context() as patch, refused(tmp_path, r"t.json can't be written \(No space left on device\)"):
-        patch.setattr(results, "_replace", fail)
+        patch.setattr(os, "replace", fail)
         save_rows("t", "r", [{"a": 2}], {}, tmp_path)
     with monkeypatch.context() as patch, refused(tmp_path, r"train can't be written \(No space left on device\)"):
         patch.setattr("bavit_utils.data.sample_world.ProcessPoolExecutor", fail)

@@ -7,12 +7,11 @@ from importlib import import_module
 import numpy as np
 import pandas as pd
 import pytest
-import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import YolosConfig, YolosForObjectDetection
 
 from bavit_utils import cost
+from bavit_utils.bavit import create_bavit
 from bavit_utils.config import DEPTHS, get_profile
 from bavit_utils.cost import (
     bavit_multiply_adds,
@@ -28,7 +27,7 @@ from bavit_utils.cost import (
 from bavit_utils.data.records import class_names
 from bavit_utils.experiments.peak_memory import measure_peak_memory
 from bavit_utils.paper import PAPER
-from bavit_utils.yolos import PrunedYolos
+from bavit_utils.yolos import PrunedYolos, create_yolos
 
 
 def test_all_twelve_rows_of_table_2_and_its_rounding_slips():
@@ -80,28 +79,15 @@ def count(model, pixels):
 
 
 @pytest.mark.parametrize(("depth", "img_size"), [(2, 384), (3, 192)])
-def test_bavit_against_timm(depth, img_size):
-    model = timm.create_model(
-        "vit_tiny_patch16_384", depth=depth, img_size=img_size, num_classes=2, class_token=False, global_pool=""
-    )
+def test_bavit_against_pytorchs_counter(depth, img_size):
     patches = (img_size // 16) ** 2
-    assert bavit_parameters(depth, patches) == sum(p.numel() for p in model.parameters())
-    assert bavit_multiply_adds(depth, patches) == count(model, torch.zeros(1, 3, img_size, img_size))
+    assert bavit_multiply_adds(depth, patches) == count(create_bavit(depth, img_size), torch.zeros(1, 3, img_size, img_size))
 
 
-@pytest.mark.parametrize(
-    ("depth", "size", "queries", "labels", "positions"),
-    [(12, 512, 100, 91, (800, 1328)), (6, 256, 25, 8, (256, 256))],
-)
-def test_yolos_against_transformers(depth, size, queries, labels, positions):
-    config = YolosConfig(
-        hidden_size=192, num_hidden_layers=depth, num_attention_heads=3, intermediate_size=768, image_size=positions,
-        num_detection_tokens=queries, num_labels=labels, use_mid_position_embeddings=False,
-    )
-    config._attn_implementation = "eager"
-    model = YolosForObjectDetection(config)
-    grid = positions[0] // 16 * (positions[1] // 16)
-    assert yolos_parameters(depth, grid, queries, labels) == sum(p.numel() for p in model.parameters())
+@pytest.mark.parametrize(("depth", "size", "queries", "labels"), [(12, 512, 100, 91), (6, 256, 25, 8)])
+def test_yolos_against_pytorchs_counter(depth, size, queries, labels):
+    model = create_yolos(range(labels), size, depth, queries)
+    model.set_attn_implementation("eager")
     patches = (size // 16) ** 2
     formula = yolos_multiply_adds(patches, patches, depth, queries, labels)
     assert formula == count(model, torch.zeros(1, 3, size, size))
@@ -130,20 +116,15 @@ def test_ragged_pictures_cost_the_mean_of_their_own_costs():
 
 @pytest.mark.parametrize("after_layers", [0, 2])
 def test_the_pruned_detector_computes_what_the_formula_says(after_layers):
-    config = YolosConfig(
-        hidden_size=192, num_hidden_layers=3, num_attention_heads=3, intermediate_size=768, image_size=[128, 128],
-        num_detection_tokens=5, num_labels=8, use_mid_position_embeddings=False,
-    )
     share = torch.tensor([0.2, 0.5, 0.9])[:, None, None]
     keep = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0)) < share
-    model = PrunedYolos(YolosForObjectDetection(config)).eval()
+    model = PrunedYolos(create_yolos(range(8), 128, 3, 5)).eval()
     found = count(lambda pixels: model(pixels, keep, after_layers=after_layers), torch.zeros(3, 3, 128, 128))
     formula = yolos_multiply_adds(keep.sum((1, 2)), 64, 3, 5, 8, after_layers=after_layers)
     assert found / 3 == pytest.approx(formula, rel=1e-12)
 
 
-def test_later_pruning_and_embedding_everything():
-    assert yolos_multiply_adds(600, embed_pruned=True) - yolos_multiply_adds(600) == 424 * 768 * 192
+def test_later_pruning():
     assert yolos_multiply_adds(600, after_layers=12) == yolos_multiply_adds(1024)
     third = yolos_multiply_adds(600, after_layers=3) - yolos_multiply_adds(600, after_layers=2)
     assert third == block_multiply_adds(1125) - block_multiply_adds(701)

@@ -14,7 +14,8 @@ from PIL import Image
 
 from bavit_utils import figures
 from bavit_utils.config import get_profile
-from bavit_utils.figures import save, save_animation, save_figure, save_table
+from bavit_utils.figures import save, save_animation, save_figure
+from bavit_utils.tables import save_table
 
 matplotlib.use("Agg")
 SAMPLE = get_profile("sample")

@@ -18,7 +18,6 @@ from bavit_utils.metrics import (
     fg_recall_at,
     interval,
     paired_difference,
-    shown_interval,
     token_metrics,
     with_interval,
 )
@@ -236,7 +235,7 @@ def test_intervals_hold_the_number_and_paired_ones_are_narrower():
     a, b = DetectionEvaluation(records, good), DetectionEvaluation(records, worse)
     own, other = bootstrap_ap(a, 200), bootstrap_ap(b, 200)
     assert own["AP_low"] < a.average_precision()["AP"] < own["AP_high"]
-    assert own == bootstrap_ap(DetectionEvaluation(records, good), 200) != bootstrap_ap(a, 200, seed=1)
+    assert own == bootstrap_ap(DetectionEvaluation(records, good), 200)
     found = paired_difference(a, b, 200)
     assert found["delta_AP"] == pytest.approx(a.average_precision()["AP"] - b.average_precision()["AP"])
     assert 0 < found["delta_low"] < found["delta_AP"] < found["delta_high"]
@@ -251,7 +250,7 @@ def test_the_interval_of_ap_is_not_shifted_as_resamples_are():
     truth, holds = average_precision(records, predictions)["AP"], []
     for start in range(0, 1000, 40):
         part = DetectionEvaluation(records[start : start + 40], predictions[start : start + 40])
-        found, ap, resampled = bootstrap_ap(part, 100), part.average_precision()["AP"], part.resampled(100, 0)
+        found, ap, resampled = bootstrap_ap(part, 100), part.average_precision()["AP"], part.resampled(100)[1:]
         low, high = np.percentile(resampled, [2.5, 97.5])
         assert (found["AP_low"], found["AP_high"]) == pytest.approx((2 * ap - high, 2 * ap - low))
         holds.append((found["AP_low"] <= truth <= found["AP_high"], low <= truth <= high))
@@ -261,7 +260,7 @@ def test_the_interval_of_ap_is_not_shifted_as_resamples_are():
 
 def test_the_interval_of_ap_stays_within_nothing_and_everything():
     for ap, resampled, expected in ((0.1, (0.0, 0.4), (0, 0.2)), (0.9, (0.6, 1.0), (0.8, 1))):
-        made = SimpleNamespace(average_precision=lambda: {"AP": ap}, resampled=lambda *args: np.repeat(resampled, 50))
+        made = SimpleNamespace(resampled=lambda n_boot: np.array([ap, *np.repeat(resampled, 50)]))
         assert tuple(bootstrap_ap(made).values()) == pytest.approx(expected)
 
 
@@ -289,7 +288,7 @@ def test_intervals_are_of_95_per_cent():
     assert row["accuracy_high"] - row["accuracy_low"] == pytest.approx(width, rel=0.1)
     evaluation = DetectionEvaluation(*random_set(0, n=60))
     found = bootstrap_ap(evaluation)
-    ends = np.percentile(evaluation.resampled(1000, 0), [2.5, 97.5])
+    ends = np.percentile(evaluation.resampled(1000)[1:], [2.5, 97.5])
     assert found["AP_high"] - found["AP_low"] == pytest.approx(ends[1] - ends[0], rel=0.02)
 
 
@@ -318,9 +317,3 @@ def test_an_interval_holds_95_of_100_and_leaves_out_what_is_not_defined():
     assert interval(drawn) == (25, 975) and interval(drawn[-1:]) == (None, None)
     columns = with_interval("share", np.concatenate([[7.0], drawn]))
     assert columns == {"share": 7, "share_low": 25, "share_high": 975}
-
-
-def test_intervals_are_shown_in_per_cent():
-    assert shown_interval(0.98, 0.9744, 0.9851) == "98.0 [97.4, 98.5]"
-    assert shown_interval(-0.028, -0.0371, 0.004, "+") == "-2.8 [-3.7, +0.4]"
-    assert shown_interval(-0.0001, -0.003, 0.003, "+") == "+0.0 [-0.3, +0.3]"

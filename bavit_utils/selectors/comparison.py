@@ -12,7 +12,7 @@ from ..annotations import stacked_labels
 from ..config import get_profile
 from ..cost import measure_latency, multiply_adds
 from ..data.records import class_names
-from ..metrics import DetectionEvaluation, bootstrap_ap, interval, number
+from ..metrics import DetectionEvaluation, bootstrap_ap, number, with_interval
 from ..results import short_hash
 from ..sweep import detections
 from ..yolos import PrunedYolos, create_yolos
@@ -72,8 +72,8 @@ class _Against:
 
     def __init__(self, inputs: Inputs, evaluations: dict[Run, DetectionEvaluation]):
         self.profiles = inputs.profile, get_profile("coco")
-        self.dense = _ap_and_resamples(evaluations[DENSE])
-        bavit = {run: _ap_and_resamples(each) for run, each in evaluations.items() if run.selector == REFERENCE}
+        self.dense = evaluations[DENSE].resampled(N_BOOT)
+        bavit = {run: each.resampled(N_BOOT) for run, each in evaluations.items() if run.selector == REFERENCE}
         self.bavit = {run.budget: values for run, values in bavit.items()}
         labels = stacked_labels(inputs.records, inputs.profile.detector_grid, inputs.profile.pruner_rule)
         self.foreground = torch.from_numpy(labels == 1)
@@ -88,7 +88,7 @@ class _Against:
         costs = [run.cost(profile) for profile in self.profiles]
         share, paper_share = (c / DENSE.cost(p) for c, p in zip(costs, self.profiles, strict=True))
         at_gmacs, at_paper = (curve_at(cost, *curve) for cost, curve in zip(costs, self.curves, strict=True))
-        own, unknown = _ap_and_resamples(evaluation), np.full(1 + N_BOOT, np.nan)
+        own, unknown = evaluation.resampled(N_BOOT), np.full(1 + N_BOOT, np.nan)
         return {
             "selector": run.selector,
             "seed": run.seed,
@@ -100,19 +100,13 @@ class _Against:
             "paper_share": paper_share,
             **evaluation.average_precision(),
             **bootstrap_ap(evaluation, N_BOOT),
-            **_difference(own, self.dense, "delta_AP", "delta_AP"),
-            **_difference(own, self.bavit.get(run.budget, unknown), "delta_to_bavit", "delta"),
-            **_difference(own, at_gmacs, "delta_at_gmacs", "at_gmacs"),
-            **_difference(own, at_paper, "delta_at_paper_share", "at_paper_share"),
+            **with_interval("delta_AP", own - self.dense),
+            **with_interval("delta_to_bavit", own - self.bavit.get(run.budget, unknown), "delta"),
+            **with_interval("delta_at_gmacs", own - at_gmacs, "at_gmacs"),
+            **with_interval("delta_at_paper_share", own - at_paper, "at_paper_share"),
             "fg_recall": None if run.keep is None else number(run.keep[self.foreground].double().mean().item()),
             "n_images": len(self.foreground),
         }
-
-
-def _ap_and_resamples(evaluation: DetectionEvaluation) -> np.ndarray:
-    """AP, and that of each resample of the pictures, [1 + N_BOOT]."""
-    ap = evaluation.average_precision()["AP"]
-    return np.append(np.nan if ap is None else ap, evaluation.resampled(N_BOOT, 0))
 
 
 def curve_at(cost: float, costs: Sequence[float], points: Sequence[np.ndarray]) -> np.ndarray:
@@ -120,13 +114,6 @@ def curve_at(cost: float, costs: Sequence[float], points: Sequence[np.ndarray]) 
     order = np.argsort(costs)
     columns = np.stack([points[i] for i in order], axis=1)
     return np.array([np.interp(cost, np.asarray(costs)[order], each, np.nan, np.nan) for each in columns])
-
-
-def _difference(values: np.ndarray, reference: np.ndarray, name: str, ends: str) -> dict[str, float | None]:
-    """AP less the reference's on the same pictures, and its paired 95 % interval; None where there is no reference."""
-    delta = values - reference
-    low, high = interval(delta[1:])
-    return {name: number(delta[0]), f"{ends}_low": low, f"{ends}_high": high}
 
 
 def _medians(inputs: Inputs, runs: Sequence[Run]) -> list[dict[tuple, float]]:

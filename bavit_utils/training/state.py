@@ -1,8 +1,8 @@
 """What a training keeps on disk, when it may be interrupted, and what its loader costs."""
 
 import csv
+import io
 import json
-import os
 import signal
 import threading
 import time
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..checks import write_whole, writing
 from ..weights import described, fill_model, read_weights, save_weights
 
 
@@ -75,7 +76,6 @@ class Log:
 
     def __init__(self, path: Path, step: int):
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
         for stray in path.parent.glob("*.partial"):
             stray.unlink()
         rows = []
@@ -86,26 +86,16 @@ class Log:
         self.seconds = float(rows[-1]["seconds"]) if rows else 0.0
         self.measured = max((int(row["step"]) for row in rows if row["metric"]), default=0)
         self.started = time.perf_counter()
-        partial = path.with_name(f"{path.name}.partial")
-        with self._told(), partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(partial, path)
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OSError(
-                f"{self.path} can't be written ({error.strerror}): make room there, and the same command goes on"
-            ) from error
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, self.columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(path, table.getvalue().encode())
 
     def write(self, **row) -> None:
         """Append one row, on disk at once."""
         row["seconds"] = f"{self.seconds + time.perf_counter() - self.started:.1f}"
-        with self._told(), self.path.open("a", newline="") as file:
+        with writing(self.path), self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(row)
         self.empty = False
         if "metric" in row:

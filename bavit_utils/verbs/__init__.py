@@ -18,6 +18,11 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def shown(x: float | None, form: str = ".4f") -> str:
+    """A number for a person to read; "undefined" where it is None."""
+    return "undefined" if x is None else format(x, form)
+
+
 def keep_trained(
     args: argparse.Namespace, name: str, save: Callable, folder: Path, seen: Mapping[str, list[Record]], made_from: dict
 ) -> None:

@@ -6,7 +6,6 @@ from functools import partial
 from ..config import Profile, get_profile, run_folder
 from ..data.pretrained import profile_detector
 from ..data.records import fingerprint, load_records
-from ..metrics import shown
 from ..results import short_hash, store
 from ..selectors import comparison
 from ..selectors.runs import CHOICES, COMPARED, REFERENCE
@@ -14,7 +13,7 @@ from ..selectors.scores import Inputs, trained_files
 from ..selectors.training import train_selector
 from ..weights import save_weights
 from ..yolos import PrunedYolos
-from . import keep_trained
+from . import keep_trained, shown
 
 
 def train(args: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from ..data.pretrained import profile_detector
 from ..data.records import Record, class_names, fingerprint, load_records, load_training_lists
 from ..experiments.benchmark import throughput
 from ..experiments.objects import MIN_SCORE, class_rows, object_rows, object_table
-from ..metrics import DetectionEvaluation, shown
+from ..metrics import DetectionEvaluation
 from ..paper import PAPER
 from ..results import short_hash, store
 from ..selectors.scores import Inputs, scores, trained_files
@@ -23,7 +23,7 @@ from ..sweep import SWEEP_SPARSITIES, Setting, Way, keep_at, sweep
 from ..training.detector import train_yolos
 from ..training.finetuning import finetune, finetuned_name
 from ..yolos import PrunedYolos, save_yolos
-from . import device, keep_trained
+from . import device, keep_trained, shown
 
 
 def train(args: argparse.Namespace) -> None:
