@@ -129,19 +129,19 @@ def save_rows(
 
 def store(
     name: str,
-    runs: Mapping[str, Iterable[Mapping]],
+    run: str,
+    rows: Iterable[Mapping],
     measured: Mapping[str, list[Record]],
     checkpoints: Iterable[str | os.PathLike] = (),
     device: str | torch.device = "cpu",
 ) -> dict:
-    """What a command keeps with --store: the rows of each run, with this process's provenance, which is returned.
+    """What a command keeps with --store: `save_rows` with this process's provenance, which is returned.
 
     `measured` maps a data set and split ("sample/val") to its records; the number of images is that of the last one.
     """
     marks = {key: fingerprint(records) for key, records in measured.items()}
     source = provenance(marks, len([*measured.values()][-1]), checkpoints, device)
-    for run, rows in runs.items():
-        save_rows(name, run, rows, source)
+    save_rows(name, run, rows, source)
     return source
 
 

@@ -20,7 +20,6 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from safetensors.torch import save_file
 
-from bavit_utils import results
 from bavit_utils.bavit import create_bavit, load_bavit, save_bavit
 from bavit_utils.checks import check_number, check_room, inside
 from bavit_utils.config import Recipe, get_profile

@@ -47,12 +47,6 @@ def test_class_and_detection_tokens_shrink_the_reduction():
     assert table.reduction.round(3).tolist() == [0.233, 0.179]
 
 
-def test_the_row_the_text_names_is_in_no_table():
-    sparsity, reduction, _ = PAPER.text_row
-    assert sparsity not in pd.DataFrame(PAPER.table2).sparsity.tolist()
-    assert token_table(sparsity).reduction[0] == pytest.approx(0.246, abs=5e-4) != reduction
-
-
 def test_sample_profile_pays_twice_the_share():
     table = token_table([0.0, 0.1875, 0.35, 1.0], get_profile("sample"))
     assert (table.tokens_bavit == 288).all() and (table.tokens_yolos == 1536).all()
@@ -81,7 +75,8 @@ def count(model, pixels):
 @pytest.mark.parametrize(("depth", "img_size"), [(2, 384), (3, 192)])
 def test_bavit_against_pytorchs_counter(depth, img_size):
     patches = (img_size // 16) ** 2
-    assert bavit_multiply_adds(depth, patches) == count(create_bavit(depth, img_size), torch.zeros(1, 3, img_size, img_size))
+    counted = count(create_bavit(depth, img_size), torch.zeros(1, 3, img_size, img_size))
+    assert bavit_multiply_adds(depth, patches) == counted
 
 
 @pytest.mark.parametrize(("depth", "size", "queries", "labels"), [(12, 512, 100, 91), (6, 256, 25, 8)])

@@ -62,24 +62,6 @@ def test_the_run_whose_memory_is_measured_keeps_the_given_counts(monkeypatch, me
     assert seen[0][0].flatten(1).sum(1).tolist() == [3, 5] and seen[0][1] is pad
 
 
-def test_the_dense_runs_whose_memory_is_measured_are_themselves(monkeypatch):
-    seen = []
-    for method in ("dense", "transformers"):
-        monkeypatch.setattr(benchmark._Pair, method, lambda self, method=method: seen.append(method))
-        benchmark.memory_run("sample", 1, method, None, "cpu", torch.get_num_threads())()
-    assert seen == ["dense", "transformers"]
-
-
-def test_every_method_runs(maps):
-    tiny = replace(SAMPLE, detector_img_size=64, detector_depth=1, bavit_img_size=48)
-    pair, seen = benchmark._Pair(tiny, 2), []
-    keep = ragged_masks(tiny, maps, 0.35, 2)
-    pair.detector.detector.class_labels_classifier.register_forward_hook(lambda *args: seen.append(args[2].shape))
-    for run in (pair.dense, pair.transformers, *(lambda p=p: pair.pruned(keep, p) for p in (None, False, True))):
-        run()
-    assert len(seen) == 5 and len(set(seen)) == 1
-
-
 def test_whoever_prunes_has_run_bavit(maps, monkeypatch):
     """The headline: in every timed run of a pruned detector BAViT looks at the pictures once, in a dense one never."""
     seen, tokens, timed, computed = [], [], {}, {}

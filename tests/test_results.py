@@ -36,7 +36,7 @@ def test_what_a_command_stores_names_its_images_checkpoints_and_how_many_were_me
     weights = tmp_path / "bavit.safetensors"
     weights.write_bytes(b"weights")
     dev, held_out = load_records("photos", "val", 3), load_records("photos", "val", 2)
-    source = store("table1", {"one": [{"accuracy": 0.5}]}, {"photos/train, end": dev, "photos/val": held_out}, [weights])
+    source = store("table1", "one", [{"accuracy": 0.5}], {"photos/train, end": dev, "photos/val": held_out}, [weights])
     assert load_rows("table1").attrs["provenance"] == {"one": source}
     assert source["n_images"] == 2 and source["checkpoints"] == {weights.name: results.short_hash(weights)}
     assert source["data"] == {"photos/train, end": fingerprint(dev), "photos/val": fingerprint(held_out)}

@@ -137,24 +137,6 @@ def test_time_at_the_papers_sizes_is_of_their_networks(inputs, monkeypatch):
     assert seen.pop()[0] == 448
 
 
-def test_an_interrupted_comparison_goes_on(inputs, tmp_path, monkeypatch):
-    calls, real = [], sweep.predict
-
-    def counted(*args, **kwargs):
-        calls.append(args)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(sweep, "predict", counted)
-    arguments = (inputs, ("bavit-small", "random"), tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        compare(*arguments, sparsities=(0.35,))
-    rows = compare(*arguments, sparsities=(0.35,))
-    assert len(rows) == 1 + 1 + 5
-    assert len(calls) == 3 + 1 + 5 - 1  # dense, BAViT, the interrupted one again and four more seeds
-
-
 def test_the_reference_curve_is_straight_between_its_points():
     curve = [3.0, 1.0], [np.array([0.4, 0.3, 0.6]), np.array([0.2, 0.1, 0.2])]
     np.testing.assert_allclose(curve_at(2.0, *curve), [0.3, 0.2, 0.4])

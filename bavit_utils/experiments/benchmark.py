@@ -143,7 +143,8 @@ def speed_at(rows: pd.DataFrame, batch: int, sparsity: float | pd.Series) -> tup
     From `throughput`'s rows of one profile, stored ones, too; times are interpolated between measured sparsities.
     """
     pruned, dense = _gathered(rows, batch), rows[(rows.batch == batch) & (rows.method == "dense")].iloc[0]
-    median, q25, q75 = (np.interp(sparsity, pruned.sparsity, pruned[name]) for name in ("median_ms", "q25_ms", "q75_ms"))
+    names = "median_ms", "q25_ms", "q75_ms"
+    median, q25, q75 = (np.interp(sparsity, pruned.sparsity, pruned[name]) for name in names)
     return dense.median_ms / median, dense.q25_ms / q75, dense.q75_ms / q25
 
 

@@ -14,7 +14,7 @@ def read_curve(folder: Path) -> pd.DataFrame:
 
 
 def store_curve(folder: Path, model: str, source: Mapping) -> None:
-    """Keep a training's log in `curves.json`, under the name of its folder; of long ones every n-th step, at most 400."""
+    """Keep a training's log in `curves.json`, under its folder's name; of long ones every n-th step, at most 400."""
     rows = read_curve(folder)
     rows = rows[(rows.index % -(-len(rows) // 400) == 0) | rows["metric"].notna()]
     rows = rows.astype(object).where(rows.notna(), None).to_dict("records")

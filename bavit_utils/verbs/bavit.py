@@ -53,7 +53,7 @@ def train(args: argparse.Namespace) -> None:
         f"balanced {shown(row['balanced_accuracy'])}, on {len(records)} pictures"
     )
     if args.store:
-        source = store("table1", {folder.name: [row]}, {f"{dataset}/{EVAL_SPLIT[dataset]}": records}, [target])
+        source = store("table1", folder.name, [row], {f"{dataset}/{EVAL_SPLIT[dataset]}": records}, [target])
         store_curve(folder, args.model + profile.suffix, source)
 
 
@@ -71,7 +71,7 @@ def postprocess(args: argparse.Namespace) -> None:
         )
     if args.store:
         measured = {f"{dataset}/{EVAL_SPLIT[dataset]}": records}
-        store(f"postprocessing-{dataset}", {checkpoint.stem: rows}, measured, [checkpoint])
+        store(f"postprocessing-{dataset}", checkpoint.stem, rows, measured, [checkpoint])
 
 
 def calibrate(args: argparse.Namespace) -> None:
@@ -94,7 +94,7 @@ def calibrate(args: argparse.Namespace) -> None:
             )
     if args.store:
         measured = {f"{dataset}/train, end": dev, f"{dataset}/{EVAL_SPLIT[dataset]}": held_out}
-        store(f"calibration-{dataset}", {checkpoint.stem: rows}, measured, [checkpoint])
+        store(f"calibration-{dataset}", checkpoint.stem, rows, measured, [checkpoint])
 
 
 def ablate(args: argparse.Namespace) -> None:
@@ -113,7 +113,7 @@ def ablate(args: argparse.Namespace) -> None:
             told = f"{what}, {variant.value}: token accuracy {row['accuracy']:.4f} on {len(records)} pictures"
             print(told, flush=True)
             if args.store:
-                store(f"ablation-{what}", {f"{dataset}-seed0": rows}, {f"{dataset}/{name}": records})
+                store(f"ablation-{what}", f"{dataset}-seed0", rows, {f"{dataset}/{name}": records})
 
 
 def _chosen(args: argparse.Namespace) -> tuple[Profile, str, str]:

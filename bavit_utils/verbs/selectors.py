@@ -39,8 +39,10 @@ def compare(args: argparse.Namespace) -> None:
         budget = "" if row["budget"] is None else f" at {row['budget']:.0%}"
         print(f"{row['selector']}{budget}: AP {shown(row['AP'])}, {row['share']:.3f} of the dense multiply-adds")
     if args.store:
-        runs = {name: [row for row in rows if row["selector"] == name] for name in {row["selector"] for row in rows}}
-        store(f"selectors-{profile.name}", runs, {"/".join(profile.detector_eval): records}, dict.fromkeys(files))
+        measured = {"/".join(profile.detector_eval): records}
+        for name in dict.fromkeys(row["selector"] for row in rows):
+            own = [row for row in rows if row["selector"] == name]
+            store(f"selectors-{profile.name}", name, own, measured, dict.fromkeys(files))
 
 
 def _files(name: str, profile: Profile) -> tuple:

@@ -79,7 +79,7 @@ def fill_table2(args: argparse.Namespace) -> None:
             run = f"{args.detector}-{selector}" + ("" if selector in DEPTHS else f"-seed{args.seed}")
             run += "" if args.readout == "tokens" else f"-{args.readout}"
             rows = [{"detector": args.detector} | row for row in rows]
-            store(f"table2-{inputs.profile.name}", {run: rows}, _measured(inputs), checkpoints)
+            store(f"table2-{inputs.profile.name}", run, rows, _measured(inputs), checkpoints)
 
 
 def lost_objects(args: argparse.Namespace) -> None:
@@ -102,8 +102,8 @@ def lost_objects(args: argparse.Namespace) -> None:
             )
         if args.store:
             rows = [{"detector": args.detector, "selector": selector, "min_score": MIN_SCORE} | row for row in rows]
-            runs = {f"{args.detector}-{selector}": rows}
-            store(f"objects-{inputs.profile.name}", runs, _measured(inputs), checkpoints)
+            run = f"{args.detector}-{selector}"
+            store(f"objects-{inputs.profile.name}", run, rows, _measured(inputs), checkpoints)
 
 
 def _swept(args: argparse.Namespace) -> tuple[Setting, Inputs]:
@@ -141,4 +141,4 @@ def bench(args: argparse.Namespace) -> None:
             f"{row['speedup']:.2f}x of {row['mac_speedup']:.2f}x, {row['peak_mb']:.0f} MB"
         )
     if args.store:
-        store(f"throughput-{device()}", {profile.name: rows}, {"sample/val": records}, [checkpoint], device())
+        store(f"throughput-{device()}", profile.name, rows, {"sample/val": records}, [checkpoint], device())
