@@ -16,7 +16,7 @@ from .headlines import REST, as_text, headlines, update_readme
 from .reproduce import notebook_paths, run_notebooks, write_figures_page
 from .selectors.heads import SELECTORS
 from .selectors.runs import COMPARED
-from .verbs import bavit, selectors, yolos
+from .verbs import bavit, inside, selectors, yolos
 
 
 def sample_world(args: argparse.Namespace) -> None:
@@ -73,7 +73,8 @@ BAVIT_DATA_DIR; voc-512 and coco, the paper's sizes. Which one: --profile, or BA
 
 def _one_of(names: Iterable[str], metavar: str, text: str = "", **options) -> dict:
     """An argument with a choice of `names`; its help lists them."""
-    return {"choices": tuple(names), "metavar": metavar, "help": f"any of {', '.join(names)}{text}", **options}
+    any_of = "any of" if "nargs" in options else "one of"
+    return {"choices": tuple(names), "metavar": metavar, "help": f"{any_of} {', '.join(names)}{text}", **options}
 
 
 # What verbs can be given; behind a colon stands which of two of a name.
@@ -100,10 +101,16 @@ _ARGUMENTS = {
     "--sparsity": {
         "type": float, "default": 0.35, "metavar": "SHARE", "help": "0 is the control; default: 0.35, the paper's",
     },
+    "--way": _one_of(("frozen", "inside", "random", "resolution"), "WAY", "; default: frozen", default="frozen"),
+    "--at": {
+        "type": _at_least(1), "default": 4, "metavar": "N",
+        "help": "the layers before it prunes, or the side in pixels; default: 4",
+    },
     "--sparsities": {
         "nargs": "+", "type": float, "metavar": "SHARE",
         "help": "the wanted ones; default: Table 2's, and on to 0.70",
     },
+    "--inside": {"action": "store_true", "help": "pruning inside the detector, and what it is compared with"},
     "--variants": {"action": "store_true", "help": "also with the fill, other resizings, partial pruning"},
     "--selectors": _one_of(
         yolos.TABLE2_SELECTORS, "NAME", "; default: bavit-small, random, oracle-exact", nargs="+",
@@ -136,6 +143,8 @@ _VERBS = {
          "--profile voc --start data/checkpoints/yolos-sample.safetensors --store"),
         ("finetune", yolos.tune, "--profile --epochs --seed --limit --max-steps --max-minutes --store --sparsity",
          "--profile sample --store; --profile sample --sparsity 0 --store"),
+        ("train-inside", inside.train, "--profile --seed --limit --max-steps --max-minutes --store --way --at",
+         "--profile sample --store; --profile sample --way inside --at 4 --store"),
         ("train-selector", selectors.train, "name --profile --seed --limit --max-steps --store",
          f"{next(iter(SELECTORS))} --profile sample --store"),
     ),
@@ -144,7 +153,7 @@ _VERBS = {
         ("calibrate", bavit.calibrate, "--profile --limit --store --dataset --rule", "--profile sample --store"),
         ("postprocess", bavit.postprocess, "--profile --limit --store --dataset --rule", "--profile sample --store"),
         ("sweep", yolos.fill_table2,
-         "--profile --limit --store --seed --sparsities --variants --selectors --detector --readout",
+         "--profile --limit --store --seed --sparsities --inside --variants --selectors --detector --readout",
          "--profile sample --store; --profile sample --detector yolos-f --selectors bavit-small --store"),
         ("objects", yolos.lost_objects, "--profile --limit --store --seed --selectors --detector --readout",
          "--profile sample --store"),

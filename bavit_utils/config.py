@@ -143,7 +143,7 @@ _LEARN = Recipe(
     compiled=True,
 )
 _GO_ON = replace(
-    _LEARN, epochs=4, lr=1e-4, warmup_epochs=0.25, small_epochs=0, half="", mosaics=0.0, smallest_crop=0.6
+    _LEARN, epochs=2, lr=1e-4, warmup_epochs=0.25, small_epochs=0, half="", mosaics=0.0, smallest_crop=0.6
 )
 
 _PROFILES = {

@@ -116,6 +116,29 @@ def spare_some(fg_prob: Tensor, share: float, seed: int = 0) -> Tensor:
     return fg_prob.masked_fill(drawn.to(fg_prob.device) < share, 1.0)
 
 
+def merge_background(
+    tokens: Tensor, given: Tensor, chosen: Tensor, coarse: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Coarse background: two by two patches, all of them `given` and none `chosen`, become one token.
+
+    It takes the place of the first of the four and is their mean, or what `coarse [B, rows // 2, cols // 2, C]` says.
+    `tokens [B, rows, cols, C]`, boolean `[B, rows, cols]` otherwise. Returns the tokens, and which are kept.
+    """
+    background = _two_by_two(given).all(dim=3) & ~_two_by_two(chosen).any(dim=3)
+    coarse = _two_by_two(tokens).mean(dim=3) if coarse is None else coarse
+    first = (slice(None), *(slice(0, 2 * cells, 2) for cells in background.shape[1:]))
+    tokens, chosen = tokens.clone(), chosen.clone()
+    tokens[first] = torch.where(background[..., None], coarse.to(tokens.dtype), tokens[first])
+    chosen[first] |= background
+    return tokens, chosen
+
+
+def _two_by_two(x: Tensor) -> Tensor:
+    """`[B, rows, cols, ...]` to `[B, rows // 2, cols // 2, 4, ...]`; an odd last row or column is left out."""
+    rows, cols = (cells // 2 * 2 for cells in x.shape[1:3])
+    return torch.stack([x[:, i:rows:2, j:cols:2] for i in (0, 1) for j in (0, 1)], dim=3)
+
+
 def gather_tokens(x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
     """Packs the kept tokens of a ragged batch, image after image, and gives the way back (section 3.5).
 

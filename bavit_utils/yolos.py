@@ -1,6 +1,6 @@
 """YOLOS that computes only the kept tokens (section 3.5, Fig. 3 right), on transformers' own detector."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 from .config import PATCH_SIZE
 from .images import to_batch
 from .packed import compiled_layer, run_layer
-from .pruning import gather_tokens
+from .pruning import gather_tokens, keep_mask, merge_background
 from .weights import described, fill_model, read_weights, save_weights
 
 
@@ -88,18 +88,66 @@ def load_yolos(path: str | Path) -> YolosForObjectDetection:
     return fill_model(detector, state, path).eval()
 
 
+class PatchHead(nn.Module):
+    """BAViT inside the detector: a two-way layer on its own patch tokens after `after_layers` layers (section 5).
+
+    At a `threshold` as of `pruning.keep_mask` it prunes them there; 1 keeps all.
+    """
+
+    def __init__(self, after_layers: int, threshold: float = 1.0, embed_dim: int = 192):
+        super().__init__()
+        self.after_layers, self.threshold = after_layers, threshold
+        self.norm, self.score = nn.LayerNorm(embed_dim), nn.Linear(embed_dim, 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of background and foreground `[..., 2]` for patch tokens `[..., C]`."""
+        return self.score(self.norm(tokens))
+
+    def keep(self, tokens: Tensor, given: Tensor) -> Tensor:
+        """Which of the `given` ones, boolean `[B, rows, cols]`, among the tokens `[B, rows, cols, C]` stay."""
+        return given & keep_mask(self(tokens).float().softmax(dim=-1)[..., 1], self.threshold)
+
+
+def save_heads(path: str | Path, heads: Iterable[PatchHead], made_for: dict) -> Path:
+    """Saves heads with their layers and thresholds; `made_for["detector"]` is the hash of their detector's file."""
+    heads = list(heads)
+    state = {f"{head.after_layers}.{name}": value for head in heads for name, value in head.state_dict().items()}
+    thresholds = {str(head.after_layers): head.threshold for head in heads}
+    return save_weights(path, state, {**made_for, "model": "heads", "thresholds": thresholds}, bits=32)
+
+
+def load_heads(path: str | Path, detector: str) -> dict[int, PatchHead]:
+    """Loads what `save_heads` wrote, by layers; `detector` is the hash of the detector's file that they are to prune.
+
+    Raises FileNotFoundError for a missing file, ValueError for a damaged one and for another detector's heads.
+    """
+    state, metadata = read_weights(path, "heads")
+    if metadata.get("detector") != detector:
+        raise ValueError(f"{path} holds heads for another detector's weights: train them anew, by `bavit train-inside`")
+    heads = {}
+    try:
+        for key, threshold in metadata["thresholds"].items():
+            part = {name.removeprefix(f"{key}."): value for name, value in state.items() if name.startswith(f"{key}.")}
+            heads[int(key)] = fill_model(PatchHead(int(key), threshold), part, path).eval()
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} doesn't describe heads ({error!r}): restore it, or train them anew") from error
+    return heads
+
+
 class PrunedYolos(nn.Module):
     """Wraps a detector, without copying it, so that it computes only the kept tokens (section 3.5, Fig. 3 right).
 
     Pruned patches are never embedded; every image runs its own kept tokens, its class token and its detection tokens,
-    and nothing is padded. Keeping everything equals the wrapped detector.
+    and nothing is padded. Keeping everything equals the wrapped detector. `heads` prune inside, each after its own
+    number of layers. With `coarse`, background isn't lost: two by two patches, all of them pruned at once, become one
+    token, in front the embedding of the picture at half its size, inside the mean of the four.
     """
 
-    def __init__(self, detector: YolosForObjectDetection):
+    def __init__(self, detector: YolosForObjectDetection, heads: Iterable[PatchHead] = (), coarse: bool = False):
         super().__init__()
         if detector.config.use_mid_position_embeddings:
             raise ValueError("this detector adds positions between its layers; only YOLOS-tiny's kind can be wrapped")
-        self.detector = detector
+        self.detector, self.heads, self.coarse = detector, nn.ModuleList(heads), coarse
         self.compiled = False  # in training, where every picture keeps as many tokens
 
     def forward(
@@ -109,31 +157,33 @@ class PrunedYolos(nn.Module):
 
         `keep` is boolean `[B, rows, cols]` on the patch grid, None for all. `labels`, as transformers wants them
         (`class_labels [n]`, `boxes [n, 4]` cxcywh in 0 to 1), add its loss. With `after_layers` the first layers see
-        every token and pruning comes after them. Returns transformers' output: logits `[B, D, classes + 1]`, pred_boxes
-        `[B, D, 4]` cxcywh, and last_hidden_state `[B, 1 + N + D, C]` with zeros for the pruned tokens. ValueError for a
-        keep mask of another shape or type.
+        every token and pruning by `keep` comes after them. Returns transformers' output: logits `[B, D, classes + 1]`,
+        pred_boxes `[B, D, 4]` cxcywh, and last_hidden_state `[B, 1 + N + D, C]` with zeros for the pruned tokens.
+        ValueError for a keep mask of another shape or type.
         """
         config, layers = self.detector.config, self.detector.vit.encoder.layer
         grid = tuple(side // config.patch_size for side in pixel_values.shape[-2:])
-        if keep is None:
-            keep = torch.ones(len(pixel_values), *grid, dtype=torch.bool, device=pixel_values.device)
-        if keep.shape != (len(pixel_values), *grid) or keep.dtype != torch.bool:
+        everything = torch.ones(len(pixel_values), *grid, dtype=torch.bool, device=pixel_values.device)
+        keep = everything if keep is None else keep
+        if keep.shape != everything.shape or keep.dtype != torch.bool:
             raise ValueError(
-                f"keep is a boolean {[len(pixel_values), *grid]} for these pictures, "
+                f"keep is a boolean {list(everything.shape)} for these pictures, "
                 f"not {keep.dtype} {list(keep.shape)}: bring it to the grid with pruning.resize_grid"
             )
         if not 0 <= after_layers <= len(layers):
             raise ValueError(f"after_layers is 0 to {len(layers)} for this detector, not {after_layers}")
 
-        x, lengths, restore = self._embed(pixel_values, torch.ones_like(keep) if after_layers else keep)
-        # Steps that share one shape are worth compiling; what BAViT keeps differs at every step.
-        run = compiled_layer() if self.compiled and self.training and len(set(lengths)) == 1 else run_layer
-        for layer in layers[:after_layers]:
-            x = run(layer, x, lengths)
+        stages = {head.after_layers: head.keep for head in self.heads}
         if after_layers:
-            x, lengths, restore = self._gather(restore(x), keep)
-        for layer in layers[after_layers:]:
-            x = run(layer, x, lengths)
+            stages[after_layers], keep = (lambda _, given, wanted=keep: given & wanted), everything
+        x, lengths, restore, keep = self._embed(pixel_values, keep)
+        for index in range(len(layers) + 1):
+            if index in stages:
+                x, lengths, restore, keep = self._prune(restore(x), keep, stages[index])
+            if index < len(layers):
+                # Steps that share one shape are worth compiling; what BAViT keeps differs at every step.
+                alike = self.compiled and self.training and len(set(lengths)) == 1
+                x = (compiled_layer() if alike else run_layer)(layers[index], x, lengths)
         hidden = restore(self.detector.vit.layernorm(x))
 
         loss = loss_dict = None
@@ -146,6 +196,16 @@ class PrunedYolos(nn.Module):
         return YolosObjectDetectionOutput(
             loss=loss, loss_dict=loss_dict, logits=logits, pred_boxes=boxes, last_hidden_state=hidden
         )
+
+    def _prune(self, tokens: Tensor, keep: Tensor, choose: Callable[[Tensor, Tensor], Tensor]):
+        """What `choose` leaves of the patches in `tokens [B, 1 + N + D, C]`, as of `_gather`; and the keep mask."""
+        first, patches, last = tokens.split([1, keep[0].numel(), self.detector.config.num_detection_tokens], dim=1)
+        patches = patches.unflatten(1, keep.shape[1:])
+        chosen = choose(patches, keep)
+        if self.coarse:
+            patches, chosen = merge_background(patches, keep, chosen)
+            tokens = torch.cat([first, patches.flatten(1, 2), last], dim=1)
+        return *self._gather(tokens, chosen), chosen
 
     def _gather(self, x: Tensor, keep: Tensor):
         """`gather_tokens` of `[B, 1 + N + D, C]`; class and detection tokens are always kept. Lengths as a list."""
@@ -172,18 +232,30 @@ class PrunedYolos(nn.Module):
         return torch.cat([first, table[:, 1:-count], last], dim=1)
 
     def _embed(self, pixel_values: Tensor, keep: Tensor):
-        """Packed embeddings of class token, kept patches and detection tokens, image after image, as of `_gather`."""
+        """Packed embeddings of class token, kept patches and detection tokens, as of `_gather`; and what is kept."""
         embeddings, config = self.detector.vit.embeddings, self.detector.config
         count, size = config.num_detection_tokens, config.patch_size
-        x, lengths, restore = self._gather(self._learned(pixel_values.shape[-2:]).expand(len(keep), -1, -1), keep)
+        learned = self._learned(pixel_values.shape[-2:]).expand(len(keep), -1, -1)
+        patches = _patches(pixel_values, size)
+        if self.coarse:
+            everything, positions = torch.ones_like(keep), learned[:, 1:-count].unflatten(1, keep.shape[1:])
+            half = _patches(F.avg_pool2d(pixel_values, 2), size)
+            patches, _ = merge_background(patches.flatten(3), everything, keep, half.flatten(3))
+            positions, keep = merge_background(positions, everything, keep)
+            learned = torch.cat([learned[:, :1], positions.flatten(1, 2), learned[:, -count:]], dim=1)
+        x, lengths, restore = self._gather(learned, keep)
 
-        patches = pixel_values.unfold(2, size, size).unfold(3, size, size).permute(0, 2, 3, 1, 4, 5)
         image, row, col = keep.nonzero(as_tuple=True)
         projection = embeddings.patch_embeddings.projection
         embedded = F.linear(patches[image, row, col].flatten(1), projection.weight.flatten(1), projection.bias)
         # Packed, each image's patches follow its class token and precede its detection tokens.
         place = torch.arange(len(image), device=image.device) + 1 + image * (1 + count)
-        return embeddings.dropout(x.index_add(0, place, embedded.to(x.dtype))), lengths, restore
+        return embeddings.dropout(x.index_add(0, place, embedded.to(x.dtype))), lengths, restore, keep
+
+
+def _patches(pixels: Tensor, size: int) -> Tensor:
+    """Pictures `[B, 3, height, width]` in patches, `[B, rows, cols, 3, size, size]`."""
+    return pixels.unfold(2, size, size).unfold(3, size, size).permute(0, 2, 3, 1, 4, 5)
 
 
 def detect(output: YolosObjectDetectionOutput, sizes: list[tuple[int, int]]) -> list[dict[str, Tensor]]:

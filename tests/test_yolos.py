@@ -11,7 +11,7 @@ from transformers import YolosForObjectDetection
 
 from bavit_utils.config import get_profile
 from bavit_utils.data.records import class_names
-from bavit_utils.yolos import PrunedYolos, YolosObjectDetectionOutput, create_yolos
+from bavit_utils.yolos import PatchHead, PrunedYolos, YolosObjectDetectionOutput, create_yolos
 
 SMALL = replace(get_profile("sample"), detector_img_size=96, detector_depth=3, num_detection_tokens=5)
 GRID = SMALL.detector_grid
@@ -229,3 +229,100 @@ def test_bad_masks_layers_and_detectors_are_refused(detector, pictures):
     detector.config.use_mid_position_embeddings = True
     with pytest.raises(ValueError, match="between its layers"):
         PrunedYolos(detector)
+
+
+def heads_of(thresholds: dict[int, float]) -> list[PatchHead]:
+    """Heads with weights that tell patches apart, by the layers they come after."""
+    torch.manual_seed(5)
+    heads = [PatchHead(layers, threshold) for layers, threshold in thresholds.items()]
+    for head in heads:
+        torch.nn.init.normal_(head.score.weight, std=0.1)
+    return heads
+
+
+@torch.no_grad()
+def test_a_head_inside_prunes_what_its_probability_says(detector, pictures):
+    (head,) = heads_of({2: 0.5})
+    inside = PrunedYolos(detector, [head]).eval()
+    tokens = []
+    PrunedYolos(detector, [Seen(2, tokens)]).eval()(pictures)
+    kept = head(tokens[0]).softmax(-1)[..., 1] >= 0.5
+    assert 0.1 < kept.float().mean() < 0.9
+    output = inside(pictures)
+    assert distance(output, PrunedYolos(detector).eval()(pictures, kept, after_layers=2)) < 1e-6
+    head.threshold = 1.0
+    assert distance(inside(pictures), detector(pictures)) < 1e-6
+
+
+class Seen(PatchHead):
+    """Prunes nothing, and keeps the tokens it was shown."""
+
+    def __init__(self, after_layers: int, tokens: list):
+        super().__init__(after_layers)
+        self.tokens = tokens
+
+    def keep(self, tokens, given):
+        self.tokens.append(tokens)
+        return given
+
+
+@torch.no_grad()
+def test_what_one_head_prunes_is_gone_for_the_next(detector, pictures):
+    first, second = heads_of({1: 0.5, 2: 0.5})
+    seen: list[torch.Tensor] = []
+    both = PrunedYolos(detector, [first, second, Seen(3, seen)]).eval()
+    both(pictures)
+    alone: list[torch.Tensor] = []
+    PrunedYolos(detector, [first, Seen(3, alone)]).eval()(pictures)
+    left, before = (x[0].abs().sum(-1) > 0 for x in (seen, alone))
+    assert (left & ~before).sum() == 0 and 0 < left.sum() < before.sum()
+
+
+@torch.no_grad()
+def test_coarse_background_is_one_token_of_two_by_two_patches(detector, pictures):
+    coarse, plain = PrunedYolos(detector, coarse=True).eval(), PrunedYolos(detector).eval()
+    everything = torch.ones(3, *GRID, dtype=torch.bool)
+    assert distance(coarse(pictures, everything), plain(pictures)) < 1e-6
+    keep = everything.clone()
+    keep[:, 2:4, 0:2] = False  # a whole block
+    keep[:, 0, 2] = False  # part of one
+    output = coarse(pictures, keep)
+    computed = output.last_hidden_state[:, 1:-5].abs().sum(-1) > 0
+    wanted = keep.clone()
+    wanted[:, 2, 0] = True
+    assert torch.equal(computed, wanted.flatten(1))
+    assert distance(output, plain(pictures, keep)) > 1e-4
+    flat = pictures.clone()  # a block of one colour looks the same at half the size
+    flat[..., 32:64, 0:32] = 0.3
+    moved = flat.clone()
+    moved[..., 32:64, 0:32] += 0.5
+    assert distance(coarse(flat, keep), coarse(moved, keep)) > 1e-4
+    fine = 0.5 * torch.ones(2, 2).repeat(16, 16).mul(torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(16, 16))
+    same = flat.clone()
+    same[..., 32:64, 0:32] += fine  # what only a fine patch would see
+    assert distance(coarse(flat, keep), coarse(same, keep)) < 1e-5
+    assert distance(coarse(flat, everything), coarse(same, everything)) > 1e-4
+
+
+@torch.no_grad()
+def test_coarse_background_inside_is_the_mean_of_four_tokens(detector, pictures):
+    keep = torch.ones(3, *GRID, dtype=torch.bool)
+    keep[:, 2:4, 0:2] = False
+    before: list[torch.Tensor] = []
+    after: list[torch.Tensor] = []
+
+    class Cut(PatchHead):
+        def keep(self, tokens, given):
+            before.append(tokens)
+            return given & keep
+
+    class Layerless(PrunedYolos):
+        def _prune(self, tokens, given, choose):
+            x, lengths, restore, chosen = super()._prune(tokens, given, choose)
+            after.append(restore(x)[:, 1:-5].unflatten(1, GRID))
+            return x, lengths, restore, chosen
+
+    Layerless(detector, [Cut(1)], coarse=True).eval()(pictures)
+    torch.testing.assert_close(after[0][:, 2, 0], before[0][:, 2:4, 0:2].flatten(1, 2).mean(1))
+    assert (after[0][:, 2:4, 0:2].flatten(1, 2).abs().sum(-1) > 0).sum(1).tolist() == [1, 1, 1]
+    torch.testing.assert_close(after[0][:, :2], before[0][:, :2])

@@ -117,20 +117,26 @@ def fit_yolos(
     """`fit` a detector by the Hungarian loss, with the AP50 on `dev` in the log after each epoch; returns it.
 
     `keep_of` gives the keep masks of a batch as the loader normalises it (mean = std = 0.5), boolean [B, rows, cols],
-    and `dev_keep` are those of `dev`; without them every token is computed.
+    and `dev_keep` are those of `dev`; without them every token is computed. The model's heads, if any, are
+    `training.inside`'s and learn along.
     """
     config, recipe, images = model.detector.config, data.recipe, [record.image() for record in dev]
     model.compiled = recipe.compiled
 
     def evaluate(detector: PrunedYolos) -> float:
-        return average_precision(dev, predict(detector, images, dev_keep))["AP50"] or 0.0
+        found = predict(detector, images, dev_keep, square_side=data.img_size)
+        return average_precision(dev, found)["AP50"] or 0.0
 
     def loss_of(detector: nn.Module, pixels: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
         keep = keep_of(pixels) if keep_of else None
         if "keep" in targets[0]:
             keep = torch.stack([target["keep"] for target in targets])
+        for head in model.heads:
+            head.begin(targets)
         output = detector(renormalise(pixels, config.normalise), keep)
         loss = detection_loss(output, targets, config)
+        for head in model.heads:
+            keep, loss = head.kept, loss + head.loss(targets)
         if not recipe.shared_heads:
             return loss
         if keep is None:

@@ -162,9 +162,9 @@ def _grid(size: int) -> tuple[int, int]:
 class DetectionPictures(Pictures):
     """Pictures with boxes as transformers' loss wants them.
 
-    An item is (pixels float32 [3, S, S], {"class_labels" int64 [n], "boxes" float32 [n, 4] cxcywh in 0 to 1}). Crowds
-    and difficult objects are no targets. A box of which a crop leaves less than two fifths is dropped. Where the recipe
-    leaves out half of the patches, the target has "keep", bool [rows, cols], too.
+    An item is (pixels float32 [3, S, S], {"class_labels" int64 [n], "boxes" float32 [n, 4] cxcywh in 0 to 1, "step" of
+    the training}). Crowds and difficult objects are no targets. A box of which a crop leaves less than two fifths is
+    dropped. Where the recipe leaves out half of the patches, the target has "keep", bool [rows, cols], too.
     """
 
     least_visible = 0.4  # of a box's area
@@ -185,6 +185,7 @@ class DetectionPictures(Pictures):
         target = {
             "class_labels": torch.from_numpy(labels.copy()),
             "boxes": torch.from_numpy(np.concatenate([centres, sides], axis=1).astype(np.float32)),
+            "step": visit // recipe.batch_size,
         }
         if recipe.half and self.progress(visit) < recipe.half_until:
             target["keep"] = torch.from_numpy(half_of_patches(boxes, _grid(size), recipe.half, rng))

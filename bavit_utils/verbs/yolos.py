@@ -24,6 +24,7 @@ from ..training.detector import train_yolos
 from ..training.finetuning import finetune, finetuned_name
 from ..yolos import PrunedYolos, save_yolos
 from . import device, keep_trained, shown
+from .inside import compare as compare_inside
 
 
 def train(args: argparse.Namespace) -> None:
@@ -65,6 +66,8 @@ _WAYS = (Way(), Way(fill_steps=PAPER.fill_steps), Way(resize="bilinear"), Way(re
 
 def fill_table2(args: argparse.Namespace) -> None:
     """Fill Table 2: the detector's AP at sparsities of 0 to 70 %, the tokens chosen by BAViT and others."""
+    if args.inside:
+        return compare_inside(args)
     setting, inputs = _swept(args)
     for selector, maps, checkpoints in _choices(args, inputs):
         rows = []

@@ -1,0 +1,305 @@
+"""Pruning inside the detector against everything that costs as much: in front, at random, coarse, and smaller pictures.
+
+A `Point` says what is done; its thresholds are chosen on pictures from the end of the training list (`dev`), and what
+comes of it is measured on the held-out ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from transformers import YolosForObjectDetection
+
+from ..annotations import stacked_labels
+from ..bavit import create_bavit, foreground_maps, foreground_probability, load_bavit
+from ..config import PATCH_SIZE, Profile
+from ..cost import EMBED_DIM, bavit_multiply_adds, block_multiply_adds, measure_latency, yolos_multiply_adds
+from ..data.records import Record, class_names
+from ..images import warp
+from ..metrics import DetectionEvaluation, bootstrap_ap, paired_difference
+from ..pruning import detector_keep, resize_grid, threshold_for_sparsity
+from ..selectors.merging import MergedYolos, merged_multiply_adds
+from ..selectors.scores import ranks
+from ..training.inside import tokens_after
+from ..yolos import PatchHead, PrunedYolos, create_yolos, predict
+
+SPARSITIES = (0.2, 0.35, 0.5, 0.65, 0.8)
+FEW = (0.35, 0.5, 0.65)
+MERGED = (0.2, 0.4, 0.6)  # shares of the patches that ToMe merges over all layers
+
+
+@dataclass(frozen=True)
+class Point:
+    """One way to spend less: who chooses (`by`), after how many layers, what share goes, on pictures of which side.
+
+    `by` is "bavit-small", "head", "head-equal" (as many in each picture), "random", "truth", "adaptive" (heads after each
+    of `stages` at learnt thresholds), "tome", or "" for nobody. `detector` is a checkpoint's name.
+    """
+
+    by: str = ""
+    after_layers: int = 0
+    sparsity: float = 0.0
+    side: int = 0  # in pixels; 0: the profile's
+    coarse: bool = False
+    detector: str = "yolos"
+    stages: tuple[int, ...] = ()
+
+    @property
+    def method(self) -> str:
+        """Its name in the rows."""
+        names = {"head": "inside", "head-equal": "inside-equal", "": "resolution" if self.side else "dense"}
+        name = names.get(self.by, self.by) + (f"-{self.after_layers}" if self.after_layers else "")
+        return ("coarse-" if self.coarse else "") + name + (f"-{self.side}" if self.side else "")
+
+
+def points(profile: Profile, layer: int, layers: Sequence[int], tuned: Sequence[str]) -> list[Point]:
+    """All that is compared: heads after each of `layers` in short, after `layer` in full; `tuned` detectors if at hand."""
+    side = profile.detector_img_size
+    smaller = [side - PATCH_SIZE * steps for steps in (2, 3, 4, 5, 6)]
+    larger = side + 4 * PATCH_SIZE
+    found = [Point()]
+    found += [Point("bavit-small", 0, s) for s in SPARSITIES]
+    found += [Point("head", k, s) for k in layers for s in (SPARSITIES if k == layer else FEW)]
+    found += [Point(by, layer, s) for by in ("head-equal", "truth") for s in FEW]
+    found += [Point("random", layer, s) for s in SPARSITIES]
+    found += [Point("bavit-small", 0, s, coarse=True) for s in (*FEW, 0.8)]
+    found += [Point("head", layer, s, coarse=True) for s in (*FEW, 0.8)]
+    found += [Point(side=s) for s in smaller] + [Point("head", layer, s, side=larger) for s in (*FEW, 0.8)]
+    found += [Point("tome", 0, s) for s in MERGED]
+    for name in tuned:
+        way, _, at = name.removeprefix("yolos-").partition("-")
+        if way == "inside":
+            found += [Point("head", int(at), s, detector=name) for s in (0.0, *SPARSITIES)]
+            found += [Point("head", int(at), s, coarse=True, detector=name) for s in (*FEW, 0.8)]
+            found += [Point("head", int(at), s, side=larger, detector=name) for s in (*FEW, 0.8)]
+        elif way == "random":
+            found += [Point("random", int(at), s, detector=name) for s in (0.0, *SPARSITIES)]
+        elif way == "resolution":
+            found.append(Point(side=int(at), detector=name))
+        elif way == "f":
+            found += [Point("bavit-small", 0, s, detector=name) for s in SPARSITIES]
+        else:
+            found.append(Point(detector=name))
+    return found
+
+
+class Counted(PrunedYolos):
+    """Remembers what each of its stages kept: the masks of the whole pictures' list, one stage after another."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.masks: list[list[Tensor]] = []
+
+    def _embed(self, pixel_values: Tensor, keep: Tensor):
+        embedded = super()._embed(pixel_values, keep)
+        self._stage = 0
+        self._remember(embedded[-1])
+        return embedded
+
+    def _prune(self, tokens: Tensor, keep: Tensor, choose):
+        pruned = super()._prune(tokens, keep, choose)
+        self._stage += 1
+        self._remember(pruned[-1])
+        return pruned
+
+    def _remember(self, kept: Tensor) -> None:
+        self.masks += [[]] * (self._stage == len(self.masks))
+        self.masks[self._stage] = [*self.masks[self._stage], kept]
+
+    def kept(self) -> list[Tensor]:
+        """Boolean [N, rows, cols] for each stage."""
+        return [torch.cat(stage) for stage in self.masks]
+
+
+@dataclass
+class Comparison:
+    """What all points share: a profile, its detectors, heads by detector and layer, and two lists of pictures."""
+
+    profile: Profile
+    detectors: dict[str, YolosForObjectDetection]
+    heads: dict[str, dict[int, PatchHead]]
+    dev: list[Record]
+    held_out: list[Record]
+    adaptive: dict[float, list[PatchHead]] = field(default_factory=dict)  # heads with learnt thresholds, by sparsity
+
+    def __post_init__(self):
+        self.records = [*self.dev, *self.held_out]
+        self._decoded = [record.image() for record in self.records]
+        self._warped: dict[int, list[np.ndarray]] = {}
+        self._maps: dict[tuple, Tensor] = {}
+
+    def images(self, side: int) -> list[np.ndarray]:
+        """All pictures, warped to squares of `side` pixels, once."""
+        if side not in self._warped:
+            self._warped[side] = [warp(image, side) for image in self._decoded]
+        return self._warped[side]
+
+    @cached_property
+    def dense(self) -> tuple[DetectionEvaluation, DetectionEvaluation]:
+        """The base detector with every token, on `dev` and held out."""
+        return self._evaluations(self.run(Point())[0])
+
+    def row(self, point: Point) -> dict:
+        """One row of `inside-<profile>.json`, but for the times."""
+        found, kept = self.run(point)
+        dev, held_out = self._evaluations(found)
+        return {
+            "method": point.method,
+            "trained": "frozen" if point.detector == "yolos" else "tuned",
+            "detector": point.detector,
+            "sparsity": point.sparsity,
+            "side": point.side or self.profile.detector_img_size,
+            "sparsity_reached": 1 - kept[-1][len(self.dev) :].double().mean().item() if kept else None,
+            "gmacs": self.cost(point, kept) / 1e9,
+            **held_out.average_precision(),
+            **bootstrap_ap(held_out),
+            **paired_difference(held_out, self.dense[1]),
+            "dev_AP": dev.average_precision()["AP"],
+            "n_images": len(self.held_out),
+            "seed": 0,
+        }
+
+    def _evaluations(self, found: list[dict]) -> tuple[DetectionEvaluation, DetectionEvaluation]:
+        n = len(self.dev)
+        return DetectionEvaluation(self.dev, found[:n]), DetectionEvaluation(self.held_out, found[n:])
+
+    def run(self, point: Point) -> tuple[list[dict], list[Tensor]]:
+        """Detections on all pictures, and the masks of what is kept after each stage."""
+        detector, side = self.detectors[point.detector], point.side or self.profile.detector_img_size
+        options = {"square_side": side, "sizes": [record.size for record in self.records]}
+        if point.by == "tome":
+            return predict(MergedYolos(PrunedYolos(detector), point.sparsity).eval(), self.images(side), **options), []
+        counted = Counted(detector, self.adaptive.get(point.sparsity, ()) if point.by == "adaptive" else (), point.coarse)
+        keep = self.keep(point) if point.by not in ("", "adaptive") else None
+        found = predict(counted.eval(), self.images(side), keep, point.after_layers, **options)
+        return found, counted.kept()
+
+    def keep(self, point: Point) -> Tensor:
+        """The mask of all pictures at the threshold that reaches the sparsity on `dev`: boolean [N, rows, cols]."""
+        grid = (((point.side or self.profile.detector_img_size) // PATCH_SIZE),) * 2
+        maps = self.maps(point, grid)
+        if not point.sparsity:
+            return torch.ones(len(maps), *grid, dtype=torch.bool)
+        threshold = threshold_for_sparsity(maps[: len(self.dev)], point.sparsity, grid)
+        return detector_keep(maps, threshold, grid)
+
+    def maps(self, point: Point, grid: tuple[int, int]) -> Tensor:
+        """The scores that a point cuts, float32 [N, rows, cols]."""
+        key = (point.by, point.after_layers, grid, point.detector)
+        if key not in self._maps:
+            self._maps[key] = self._scores(point, grid)
+        return self._maps[key]
+
+    def _scores(self, point: Point, grid: tuple[int, int]) -> Tensor:
+        if point.by == "bavit-small":
+            return foreground_maps(load_bavit(self.profile.checkpoint(point.by)), self._decoded)
+        if point.by in ("random", "truth"):
+            drawn = torch.from_numpy(np.random.default_rng(0).random((len(self.records), *grid), dtype=np.float32))
+            if point.by == "random":
+                return drawn
+            return (drawn + torch.from_numpy(stacked_labels(self.records, grid, self.profile.pruner_rule) == 1)) / 2
+        head = self.heads[point.detector][point.after_layers]
+        side = PATCH_SIZE * grid[0]
+        tokens = tokens_after(self.detectors[point.detector], self.images(side), [point.after_layers], side)
+        with torch.inference_mode():
+            parts = tokens[point.after_layers].split(64)
+            maps = torch.cat([head(part.float()).softmax(dim=-1)[..., 1] for part in parts])
+        return ranks(maps) if point.by == "head-equal" else maps
+
+    def cost(self, point: Point, kept: list[Tensor]) -> float:
+        """Mean multiply-adds of a held-out picture: what its tokens cost in each layer, and what chooses them."""
+        profile = self.profile
+        if point.by == "tome":
+            return merged_multiply_adds(point.sparsity, profile)
+        prefix, depth = 1 + profile.num_detection_tokens, profile.detector_depth
+        ends = point.stages or (point.after_layers,)
+        counts = [mask[len(self.dev) :].flatten(1).sum(dim=1).numpy() for mask in kept]
+        starts = [0, *ends][: len(counts)]
+        no_patch = {"kept": 0, "depth": depth, "num_detection_tokens": prefix - 1, "num_labels": profile.num_labels}
+        around = yolos_multiply_adds(**no_patch) - depth * block_multiply_adds(prefix)
+        blocks = sum(
+            (end - start) * block_multiply_adds(count + prefix)
+            for count, start, end in zip(counts, starts, [*starts[1:], depth], strict=True)
+        )
+        own = 0.0
+        if point.by == "bavit-small":
+            own = bavit_multiply_adds(2, int(np.prod(profile.bavit_grid)))
+        elif point.by in ("head", "head-equal", "adaptive"):
+            own = 2 * EMBED_DIM * sum(count.mean() for count in counts[:-1])
+        return float(np.mean(blocks) + counts[0].mean() * 3 * PATCH_SIZE**2 * EMBED_DIM + around + own)
+
+
+class _Given(PatchHead):
+    """A head that computes what a head computes, and then keeps what it is given: the sparsity is the wanted one."""
+
+    def __init__(self, after_layers: int, mask: Tensor):
+        super().__init__(after_layers)
+        self.mask = mask
+
+    def keep(self, tokens: Tensor, given: Tensor) -> Tensor:
+        super().keep(tokens, given)
+        return self.mask
+
+
+def measure_times(
+    profile: Profile, kept: dict[Point, list[Tensor]], batch: int, scale: int = 1, repeats: int = 11
+) -> dict[Point, float]:
+    """Median milliseconds of points, in turn: whatever chooses included, on pictures with what it `kept` of them.
+
+    `kept` are masks [N, rows, cols] after each stage. Weights are random, as time doesn't depend on them; sides are
+    `scale` times the points'. One picture is that with the mean number of patches, several are spread over all.
+    """
+    torch.manual_seed(0)
+    shape = profile.detector_shape | {"img_size": scale * profile.detector_img_size}
+    detector = create_yolos(class_names(profile.detector_data), **shape)
+    side = scale * profile.bavit_img_size
+    bavit, small = create_bavit(2, side).eval(), torch.randn(batch, 3, side, side)
+    works = {}
+    for point, masks in kept.items():
+        side = scale * (point.side or profile.detector_img_size)
+        large, chosen = torch.randn(batch, 3, side, side), _pictures(masks, batch)
+        grid = (side // PATCH_SIZE,) * 2
+        masks = [resize_grid(mask[chosen], grid) for mask in masks]
+        layers = point.stages or (point.after_layers,)
+        heads = [_Given(k, mask) for k, mask in zip(layers, masks[1:])]
+        inside = point.by in ("head", "adaptive")
+        model = PrunedYolos(detector, heads if inside else (), point.coarse)
+        if point.by == "tome":
+            model = MergedYolos(model, point.sparsity)
+
+        def work(point=point, model=model.eval(), large=large, masks=masks, grid=grid, inside=inside) -> None:
+            with torch.inference_mode():
+                if point.by == "bavit-small":
+                    detector_keep(foreground_probability(bavit, small), 0.5, grid)
+                if inside or not masks:
+                    model(large)
+                else:
+                    model(large, masks[-1], after_layers=point.after_layers)
+
+        works[point] = work
+    rows = measure_latency({str(i): work for i, work in enumerate(works.values())}, repeats)
+    return {point: row["median_ms"] for point, row in zip(works, rows, strict=True)}
+
+
+def _pictures(masks: list[Tensor], batch: int) -> Tensor:
+    """Which pictures stand for all: the one nearest to the mean, or several that are spread over the counts."""
+    if not masks:
+        return torch.arange(batch)
+    counts = masks[-1].flatten(1).sum(dim=1).double()
+    if batch == 1:
+        return (counts - counts.mean()).abs().argmin()[None]
+    return counts.argsort()[torch.linspace(0, len(counts) - 1, batch + 2).round().long()[1:-1]]
+
+
+def frontier(rows: pd.DataFrame, time: str, limits: Sequence[float]) -> pd.DataFrame:
+    """The best row on `dev` within each time limit: what one would have chosen, with what it then gives held out."""
+    best = []
+    for limit in limits:
+        within = rows[rows[time] <= limit]
+        if len(within):
+            best.append(within.loc[within["dev_AP"].idxmax()].to_dict() | {"limit": limit})
+    return pd.DataFrame(best)
