@@ -54,12 +54,14 @@ def test_rows_name_what_was_measured(maps, monkeypatch):
         assert (row["most_kept"] or 16) >= (row["fewest_kept"] or 0)
 
 
-@pytest.mark.parametrize("method, pad", [("gather", None), ("mask", False), ("pad", True)])
-def test_the_run_whose_memory_is_measured_keeps_the_given_counts(monkeypatch, method, pad):
+@pytest.mark.parametrize("method, kept", [("gather", [3, 5]), ("pad", [3, 5]), ("transformers", None)])
+def test_the_run_whose_memory_is_measured_keeps_the_given_counts(monkeypatch, method, kept):
     seen = []
-    monkeypatch.setattr(benchmark._Pair, "pruned", lambda self, *args: seen.append(args))
-    benchmark.memory_run("sample", 2, method, [3, 5], "cpu", torch.get_num_threads())()
-    assert seen[0][0].flatten(1).sum(1).tolist() == [3, 5] and seen[0][1] is pad
+    monkeypatch.setattr(benchmark._Pair, "run", lambda self, method, keep=None: seen.append((method, keep)))
+    benchmark.memory_run("sample", 2, method, kept, "cpu", torch.get_num_threads())()
+    ((ran, keep),) = seen
+    assert ran == method and (kept is None) == (keep is None)
+    assert kept is None or keep.flatten(1).sum(1).tolist() == kept
 
 
 def test_whoever_prunes_has_run_bavit(maps, monkeypatch):

@@ -36,31 +36,21 @@ class _Pair:
             for size in (profile.bavit_img_size, profile.detector_img_size)
         )
 
-    def _run(self, work) -> None:
-        with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-            work()
+    def run(self, method: str, keep: Tensor | None = None) -> None:
+        """The detector on all tokens ("transformers": as the library computes it), or BAViT and it on what `keep` leaves.
 
-    def transformers(self) -> None:
-        """The detector as the library computes it."""
-        self._run(lambda: self.detector.detector(self.large))
-
-    def dense(self) -> None:
-        """The detector as we compute it, with every token."""
-        self._run(lambda: self.detector(self.large))
-
-    def pruned(self, keep: Tensor, pad: bool | None = None) -> None:
-        """BAViT, and the detector on what `keep` leaves: gathered, or with `pad` False or True one of the wrong ways.
-
-        The keep mask is given, so that the sparsity is the wanted one; BAViT and the threshold run all the same.
+        These are gathered, or with one of the `WRONG_WAYS` hidden. The keep mask is given, so that the sparsity is the
+        wanted one; BAViT and the threshold run all the same.
         """
-
-        def work() -> None:
-            detector_keep(foreground_probability(self.bavit, self.small), 0.5, self.profile.detector_grid)
-            self.detector(self.large, keep) if pad is None else detect_masked(
-                self.detector.detector, self.large, keep, pad
-            )
-
-        self._run(work)
+        with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            if keep is not None:
+                detector_keep(foreground_probability(self.bavit, self.small), 0.5, self.profile.detector_grid)
+            if method == "transformers":
+                self.detector.detector(self.large)
+            elif method in WRONG_WAYS:
+                detect_masked(self.detector.detector, self.large, keep, WRONG_WAYS[method])
+            else:
+                self.detector(self.large, keep)
 
 
 def ragged_masks(profile: Profile, maps: Tensor, sparsity: float, batch: int) -> Tensor:
@@ -88,13 +78,13 @@ def throughput(
     rows = []
     for batch in batches:
         pair = _Pair(profile, batch, device)
-        masks = {("gather", s): ragged_masks(profile, maps, s, batch).to(device) for s in SPARSITIES}
+        masks = dict.fromkeys((("dense", 0), ("transformers", 0)))
+        masks |= {("gather", s): ragged_masks(profile, maps, s, batch).to(device) for s in SPARSITIES}
         masks |= {(way, WRONG_AT): masks["gather", WRONG_AT] for way in WRONG_WAYS}
-        runs = {("dense", 0): pair.dense, ("transformers", 0): pair.transformers}
-        runs |= {key: partial(pair.pruned, keep, WRONG_WAYS.get(key[0])) for key, keep in masks.items()}
+        runs = {key: partial(pair.run, key[0], keep) for key, keep in masks.items()}
         for timing in measure_latency(runs, repeats=repeats, device=device):
             key = timing.pop("method")
-            kept = masks[key].flatten(1).sum(dim=1).tolist() if key in masks else None
+            kept = None if masks[key] is None else masks[key].flatten(1).sum(dim=1).tolist()
             call = {"name": profile.name, "batch": batch, "method": key[0], "kept": kept, "device": device}
             call["threads"] = timing["threads"]
             rows.append(
@@ -131,10 +121,10 @@ def memory_run(name: str, batch: int, method: str, kept: list[int] | None, devic
     torch.set_num_threads(threads)
     pair = _Pair(get_profile(name), batch, device)
     if kept is None:
-        return getattr(pair, method)
+        return partial(pair.run, method)
     rows, cols = pair.profile.detector_grid
     keep = (torch.arange(rows * cols) < torch.tensor(kept)[:, None]).view(batch, rows, cols).to(device)
-    return partial(pair.pruned, keep, WRONG_WAYS.get(method))
+    return partial(pair.run, method, keep)
 
 
 def speed_at(rows: pd.DataFrame, batch: int, sparsity: float | pd.Series) -> tuple:
