@@ -138,18 +138,6 @@ def test_multiply_adds_of_a_profile(name):
     assert multiply_adds(0, profile, None, after_layers=profile.detector_depth) == dense
 
 
-def test_latency_runs_in_turn_and_says_its_threads():
-    seen = []
-    functions = {name: (lambda name=name: seen.append(name)) for name in "abc"}
-    rows = measure_latency(functions, repeats=2, warmup=1)
-    assert "".join(seen) == "abcbcacab"
-    assert [row["method"] for row in rows] == ["a", "b", "c"]
-    for row in rows:
-        assert row["q25_ms"] <= row["median_ms"] <= row["q75_ms"]
-        assert (row["repeats"], row["threads"]) == (2, torch.get_num_threads())
-        assert row["speedup"] == pytest.approx(rows[0]["median_ms"] / row["median_ms"])
-
-
 @pytest.fixture
 def ones(tmp_path, monkeypatch):
     """A run that holds `megabytes` at once, after a setup that held and freed `ready`."""
@@ -177,15 +165,17 @@ def test_peak_memory_passes_the_error_on(ones):
         measure_peak_memory(ones, {"gigabytes": 1})
 
 
-def test_times_are_milliseconds_and_the_warm_up_is_left_out(monkeypatch):
-    now = [0.0]
+def test_times_are_milliseconds_in_turn_and_the_warm_up_is_left_out(monkeypatch):
+    now, seen = [0.0], []
     takes = {"dense": iter([9, 9, 0.004, 0.002, 0.006]), "pruned": iter([9, 9, 0.001, 0.003, 0.002])}
 
     def run(name):
+        seen.append(name[0])
         now[0] += next(takes[name])
 
     monkeypatch.setattr(cost.time, "perf_counter", lambda: now[0])
     dense, pruned = measure_latency({name: partial(run, name) for name in takes}, repeats=3, warmup=2)
     assert (dense["median_ms"], pruned["median_ms"]) == (pytest.approx(4), pytest.approx(2))
     assert (dense["q25_ms"], dense["q75_ms"]) == (pytest.approx(3), pytest.approx(5))
-    assert (dense["speedup"], pruned["speedup"]) == (1, pytest.approx(2))
+    assert (dense["speedup"], pruned["speedup"]) == (1, pytest.approx(2)) and "".join(seen) == "dppddppddp"
+    assert (pruned["method"], pruned["repeats"], pruned["threads"]) == ("pruned", 3, torch.get_num_threads())

@@ -163,12 +163,6 @@ def test_average_precision_equals_pycocotools(seed, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_tensors_and_arrays_give_the_same():
-    records, predictions = random_set(5)
-    tensors = [{key: torch.tensor(value) for key, value in p.items()} for p in predictions]
-    assert average_precision(records, tensors) == average_precision(records, predictions)
-
-
 def test_perfect_and_empty_predictions():
     records, _ = random_set(1)
     perfect = [prediction(r.boxes, r.labels, np.ones(len(r.labels))) for r in records]

@@ -9,7 +9,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from bavit_utils import config, reproduce
 from bavit_utils.config import REPO, get_profile
-from bavit_utils.reproduce import clean, figures_page, notebook_paths, run_notebooks
+from bavit_utils.reproduce import figures_page, notebook_paths, run_notebooks
 from bavit_utils.results import NOT_RUN, save_rows
 
 SAMPLE = get_profile("sample")
@@ -49,25 +49,6 @@ def test_refresh_keeps_outputs_without_what_changes_from_run_to_run(write):
 def test_a_failing_cell_names_its_notebook(write):
     with pytest.raises(ValueError, match="01_one.ipynb failed on the sample profile(.|\n)*on purpose"):
         run_notebooks(SAMPLE, [write("01_one", "raise ValueError('on purpose')")])
-
-
-def test_cleaning_drops_errors_times_and_widgets_but_no_output():
-    cell = new_code_cell("x", metadata={"execution": {"iopub.status.busy": "now"}})
-    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "IntSlider()"}
-    cell.outputs = [
-        nbformat.v4.new_output("stream", name="stderr", text="bar"),
-        nbformat.v4.new_output("stream", name="stdout", text="seen"),
-        nbformat.v4.new_output("display_data", data=widget),
-    ]
-    notebook = clean(
-        new_notebook(cells=[cell], metadata={"widgets": {}, "language_info": {"name": "python", "version": "3.11"}})
-    )
-    assert (
-        set(notebook.metadata) == {"kernelspec", "language_info"} and "version" not in notebook.metadata.language_info
-    )
-    assert cell.metadata == {} and [o.get("text") or dict(o.data) for o in cell.outputs] == [
-        "seen", {"text/plain": "IntSlider()"}
-    ]  # fmt: skip
 
 
 def test_notebooks_are_chosen_by_number_and_run_in_order():

@@ -4,34 +4,25 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from test_selectors_scores import inputs  # noqa: F401
 
 from bavit_utils import sweep
 from bavit_utils.bavit import foreground_probability
 from bavit_utils.config import get_profile
 from bavit_utils.cost import bavit_multiply_adds, multiply_adds
-from bavit_utils.data.pretrained import profile_detector
-from bavit_utils.data.records import load_records
 from bavit_utils.metrics import DetectionEvaluation, paired_difference
 from bavit_utils.pruning import sparsity
 from bavit_utils.selectors import comparison as module
 from bavit_utils.selectors import scores
 from bavit_utils.selectors.comparison import DENSE, compare, curve_at
 from bavit_utils.selectors.runs import CHOICES, COMPARED, chosen_runs
-from bavit_utils.selectors.scores import Inputs
 from bavit_utils.yolos import PrunedYolos, predict
 
 SAMPLE, COCO = get_profile("sample"), get_profile("coco")
 
 
 @pytest.fixture(scope="module")
-def inputs():
-    records = load_records("sample", "val", 6)
-    detector, path = profile_detector(SAMPLE)
-    return Inputs(SAMPLE, records, [record.image() for record in records], PrunedYolos(detector).eval(), path)
-
-
-@pytest.fixture(scope="module")
-def budgets(inputs):
+def budgets(inputs):  # noqa: F811
     return {run.budget: run.cost(SAMPLE) for run in chosen_runs("bavit-small", inputs, (0.46, 0.2))}
 
 
@@ -42,7 +33,7 @@ def short(monkeypatch):
 
 
 @pytest.mark.parametrize("name", COMPARED)
-def test_every_selector_meets_its_budgets(inputs, budgets, name):
+def test_every_selector_meets_its_budgets(inputs, budgets, name):  # noqa: F811
     seen = list(COMPARED[name](inputs, budgets))
     assert seen and len({(run.selector, run.budget, run.seed) for run in seen}) == len(seen)
     for run in seen:
@@ -59,7 +50,7 @@ def test_every_selector_meets_its_budgets(inputs, budgets, name):
     assert {run.seed for run in seen} == ({0, 1, 2, 3, 4} if name == "random" else {0})
 
 
-def test_costs_are_those_of_table_2_here_and_at_the_papers_sizes(inputs):
+def test_costs_are_those_of_table_2_here_and_at_the_papers_sizes(inputs):  # noqa: F811
     run = next(chosen_runs("bavit-small", inputs, (0.35,)))
     kept = run.keep.flatten(1).sum(1).numpy()
     assert run.cost(SAMPLE) == pytest.approx(multiply_adds(kept, SAMPLE))
@@ -77,7 +68,7 @@ def test_costs_are_those_of_table_2_here_and_at_the_papers_sizes(inputs):
     assert smaller.selector == "resolution-224" and smaller.cost(COCO) == multiply_adds(784, COCO, None, patches=784)
 
 
-def test_rows_pair_with_bavit_at_equal_sparsity_and_at_equal_cost(inputs, tmp_path, monkeypatch):
+def test_rows_pair_with_bavit_at_equal_sparsity_and_at_equal_cost(inputs, tmp_path, monkeypatch):  # noqa: F811
     names = ("bavit-small", "centre", "tome", "resolution")
     rows = compare(inputs, names, tmp_path, sparsities=(0.46, 0.2))
     found = {(row["selector"], row["budget"]): row for row in rows}
@@ -107,7 +98,7 @@ def test_rows_pair_with_bavit_at_equal_sparsity_and_at_equal_cost(inputs, tmp_pa
     assert [row | times for row in again] == [row | times for row in rows]
 
 
-def test_time_at_the_papers_sizes_is_of_their_networks(inputs, monkeypatch):
+def test_time_at_the_papers_sizes_is_of_their_networks(inputs, monkeypatch):  # noqa: F811
     """BAViT at 384 px and the detector at 512 px, with the same share of tokens and after the same share of layers."""
     seen, looked = [], []
 
@@ -144,31 +135,10 @@ def test_the_reference_curve_is_straight_between_its_points():
     assert np.isnan(curve_at(0.9, *curve)).all() and np.isnan(curve_at(3.1, *curve)).all()
 
 
-def test_other_weights_never_meet_kept_detections(inputs, tmp_path, monkeypatch):
+def test_other_weights_never_meet_kept_detections(inputs, tmp_path, monkeypatch):  # noqa: F811
     compare(inputs, ("bavit-small",), tmp_path, sparsities=(0.35,))
     before = set(tmp_path.rglob("*.safetensors"))
     monkeypatch.setattr(module, "short_hash", lambda path: "another")
     compare(inputs, ("bavit-small",), tmp_path, sparsities=(0.35,))
     new = {path.relative_to(tmp_path).as_posix() for path in set(tmp_path.rglob("*.safetensors")) - before}
     assert new == {"bavit-small-another/budget-0.35-seed-0.safetensors"}
-
-
-@pytest.mark.parametrize(
-    ("name", "looks"),
-    [("bavit-large", "foreground_probability"), ("layer-2", "foreground_probability"),
-     ("sparse-detr", "head_scores"), ("focus-detr-threshold", "head_scores"), ("centre", None)],
-)  # fmt: skip
-def test_whoever_looks_at_the_picture_is_timed_with_it(inputs, monkeypatch, name, looks):
-    seen = []
-    for module, function in ((scores, "foreground_probability"), (scores, "head_scores"), (PrunedYolos, "forward")):
-        original = getattr(module, function)
-
-        def watched(*args, original=original, function=function, **options):
-            seen.append(function)
-            return original(*args, **options)
-
-        monkeypatch.setattr(module, function, watched)
-    work = next(chosen_runs(name, inputs, (0.35,))).work(inputs)
-    seen.clear()
-    work()
-    assert seen == [looks, "forward"] if looks else seen == ["forward"]

@@ -3,13 +3,10 @@
 import json
 import resource
 import signal
-import subprocess
-import sys
 from contextlib import contextmanager
 
 import pytest
 import torch
-import training_process
 from safetensors import safe_open
 from safetensors.torch import load_file
 from test_training_loop import (  # noqa: F401
@@ -25,9 +22,8 @@ from test_training_loop import (  # noqa: F401
 )
 from torch import nn
 from torch.utils.data import DataLoader
-from training_process import both, ended, free_port, start
+from training_process import both, ended, start
 
-from bavit_utils import config
 from bavit_utils.data.records import class_names, load_records
 from bavit_utils.training import loop
 from bavit_utils.training.detector import detection_loss
@@ -197,19 +193,6 @@ def assert_rounded(a, b) -> None:
     for name, value in load_file(a / "state.safetensors").items():
         if name.startswith("model."):
             torch.testing.assert_close(value, stored[name], atol=1e-4, rtol=0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["bavit", "yolos"])
-def test_torchrun_starts_two_processes(tiny_world, tmp_path, model):
-    one, two = tmp_path / "one" / "run", tmp_path / "two"
-    assert ended(start(one, model=model)) == [0]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
-    command = [*launch, training_process.__file__, str(config.CACHE), str(two), model]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    assert {"process 0 of 2", "process 1 of 2"} <= set(done.stdout.splitlines())
-    assert_rounded(two, one)
 
 
 def test_the_detectors_loss_in_one_process_is_transformers_own(tiny_world):
