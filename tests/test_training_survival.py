@@ -130,7 +130,7 @@ def files_up_to(size: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-@pytest.mark.parametrize("size, file", [(2000, "state.safetensors"), (100, "log.csv")])
+@pytest.mark.parametrize("size, file", [(2000, "state.safetensors"), (80, "log.csv")])
 def test_a_full_disk_leaves_the_last_state_and_a_sentence(pictures, tmp_path, monkeypatch, size, file):  # noqa: F811
     whole = fit(Linear(), pictures, loss_of, tmp_path / "whole")
     fit(Linear(), pictures, loss_of, tmp_path / "full", max_steps=2)
