@@ -111,6 +111,7 @@ _ARGUMENTS = {
         "help": "the wanted ones; default: Table 2's, and on to 0.70",
     },
     "--inside": {"action": "store_true", "help": "pruning inside the detector, and what it is compared with"},
+    "--inside:bench": {"action": "store_true", "help": "what `sweep --inside` measured, at its size and twice it"},
     "--variants": {"action": "store_true", "help": "also with the fill, other resizings, partial pruning"},
     "--selectors": _one_of(
         yolos.TABLE2_SELECTORS, "NAME", "; default: bavit-small, random, oracle-exact", nargs="+",
@@ -119,9 +120,9 @@ _ARGUMENTS = {
         COMPARED, "NAME", "; default: all that can be had; bavit-small is always among them", nargs="+",
     ),
     "--detector": {
-        "choices": ("yolos", "yolos-f", "yolos-control"), "default": "yolos",
-        "help": "yolos as trained, yolos-f trained on with pruned pictures, yolos-control with whole ones; "
-        "default: yolos",
+        "default": "yolos", "metavar": "NAME",
+        "help": "yolos as trained, yolos-f trained on with pruned pictures, yolos-control with whole ones, or what "
+        "train-inside left, as yolos-inside-4; default: yolos",
     },
     "--readout": {
         "choices": ("tokens", "patches"), "default": "tokens",
@@ -158,7 +159,7 @@ _VERBS = {
         ("objects", yolos.lost_objects, "--profile --limit --store --seed --selectors --detector --readout",
          "--profile sample --store"),
         ("compare", selectors.compare, "--profile --limit --store --selectors:all", "--profile sample --store"),
-        ("bench", yolos.bench, "--profile --store --repeats", "--profile voc-512 --store"),
+        ("bench", yolos.bench, "--profile --store --inside:bench --repeats", "--profile voc-512 --store"),
     ),
     "Showing": (
         ("notebooks", notebooks, "numbers --profile --refresh", "06 08 --profile sample --refresh"),

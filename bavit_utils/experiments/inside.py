@@ -5,7 +5,7 @@ comes of it is measured on the held-out ones.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,8 +20,8 @@ from ..config import PATCH_SIZE, Profile
 from ..cost import EMBED_DIM, bavit_multiply_adds, block_multiply_adds, measure_latency, yolos_multiply_adds
 from ..data.records import Record, class_names
 from ..images import warp
-from ..metrics import DetectionEvaluation, bootstrap_ap, paired_difference
-from ..pruning import detector_keep, resize_grid, threshold_for_sparsity
+from ..metrics import DetectionEvaluation, bootstrap_ap, paired_difference, token_metrics
+from ..pruning import detector_keep, threshold_for_sparsity
 from ..selectors.merging import MergedYolos, merged_multiply_adds
 from ..selectors.scores import ranks
 from ..training.inside import tokens_after
@@ -29,6 +29,8 @@ from ..yolos import PatchHead, PrunedYolos, create_yolos, predict
 
 SPARSITIES = (0.2, 0.35, 0.5, 0.65, 0.8)
 FEW = (0.35, 0.5, 0.65)
+COARSE = (0.5, 0.65, 0.8)  # of background to merge, or of larger pictures
+LARGER = 4 * PATCH_SIZE  # so many pixels more a side
 MERGED = (0.2, 0.4, 0.6)  # shares of the patches that ToMe merges over all layers
 
 
@@ -56,35 +58,32 @@ class Point:
         return ("coarse-" if self.coarse else "") + name + (f"-{self.side}" if self.side else "")
 
 
-def points(profile: Profile, layer: int, layers: Sequence[int], tuned: Sequence[str]) -> list[Point]:
-    """All that is compared: heads after each of `layers` in short, after `layer` in full; `tuned` detectors if at hand."""
+def points(profile: Profile, layer: int, layers: Sequence[int]) -> list[Point]:
+    """What the base detector is measured at: heads after each of `layers` in short, after `layer` in full."""
     side = profile.detector_img_size
-    smaller = [side - PATCH_SIZE * steps for steps in (2, 3, 4, 5, 6)]
-    larger = side + 4 * PATCH_SIZE
-    found = [Point()]
-    found += [Point("bavit-small", 0, s) for s in SPARSITIES]
+    smaller, larger = [side - PATCH_SIZE * steps for steps in (2, 3, 4, 5, 6)], side + LARGER
+    found = [Point(), *(Point(side=s) for s in smaller), *(Point("tome", 0, s) for s in MERGED)]
+    found += [Point(by, k, s) for by, k in (("bavit-small", 0), ("random", layer)) for s in SPARSITIES]
     found += [Point("head", k, s) for k in layers for s in (SPARSITIES if k == layer else FEW)]
     found += [Point(by, layer, s) for by in ("head-equal", "truth") for s in FEW]
-    found += [Point("random", layer, s) for s in SPARSITIES]
-    found += [Point("bavit-small", 0, s, coarse=True) for s in (*FEW, 0.8)]
-    found += [Point("head", layer, s, coarse=True) for s in (*FEW, 0.8)]
-    found += [Point(side=s) for s in smaller] + [Point("head", layer, s, side=larger) for s in (*FEW, 0.8)]
-    found += [Point("tome", 0, s) for s in MERGED]
-    for name in tuned:
-        way, _, at = name.removeprefix("yolos-").partition("-")
-        if way == "inside":
-            found += [Point("head", int(at), s, detector=name) for s in (0.0, *SPARSITIES)]
-            found += [Point("head", int(at), s, coarse=True, detector=name) for s in (*FEW, 0.8)]
-            found += [Point("head", int(at), s, side=larger, detector=name) for s in (*FEW, 0.8)]
-        elif way == "random":
-            found += [Point("random", int(at), s, detector=name) for s in (0.0, *SPARSITIES)]
-        elif way == "resolution":
-            found.append(Point(side=int(at), detector=name))
-        elif way == "f":
-            found += [Point("bavit-small", 0, s, detector=name) for s in SPARSITIES]
-        else:
-            found.append(Point(detector=name))
-    return found
+    found += [Point(by, k, s, coarse=True) for by, k in (("bavit-small", 0), ("head", layer)) for s in COARSE]
+    return found + [Point("head", layer, s, side=larger) for s in COARSE]
+
+
+def tuned_points(profile: Profile, name: str) -> list[Point]:
+    """What a tuned detector is measured at, which its name tells: what it was tuned for."""
+    way, _, at = name.removeprefix("yolos-").partition("-")
+    if way == "inside":
+        found = [Point("head", int(at), s) for s in (0.0, *SPARSITIES)]
+        found += [Point("head", int(at), s, coarse=True) for s in COARSE]
+        found += [Point("head", int(at), s, side=profile.detector_img_size + LARGER) for s in COARSE]
+    elif way == "random":
+        found = [Point("random", int(at), s) for s in (0.0, *SPARSITIES)]
+    elif way == "resolution":
+        found = [Point(side=int(at))]
+    else:  # YOLOS-F, and its control, which was tuned for no pruning
+        found = [Point("bavit-small", 0, s) for s in SPARSITIES] if way == "f" else [Point()]
+    return [replace(point, detector=name) for point in found]
 
 
 class Counted(PrunedYolos):
@@ -155,13 +154,24 @@ class Comparison:
             "side": point.side or self.profile.detector_img_size,
             "sparsity_reached": 1 - kept[-1][len(self.dev) :].double().mean().item() if kept else None,
             "gmacs": self.cost(point, kept) / 1e9,
+            "kept": [counts.tolist() for counts in _examples([mask[len(self.dev) :] for mask in kept])],
             **held_out.average_precision(),
             **bootstrap_ap(held_out),
             **paired_difference(held_out, self.dense[1]),
             "dev_AP": dev.average_precision()["AP"],
+            **self._accuracy(point),
             "n_images": len(self.held_out),
             "seed": 0,
         }
+
+    def _accuracy(self, point: Point) -> dict:
+        """What a head's or BAViT's scores are worth on the held-out pictures: token accuracy and AUROC."""
+        if point.by not in ("head", "bavit-small") or point.coarse or point.side:
+            return {}
+        maps = self.maps(point, self.profile.detector_grid)[len(self.dev) :]
+        labels = stacked_labels(self.held_out, tuple(maps.shape[1:]), self.profile.pruner_rule)
+        found = token_metrics(maps, labels, n_boot=1)
+        return {key: found[key] for key in ("accuracy", "auroc")}
 
     def _evaluations(self, found: list[dict]) -> tuple[DetectionEvaluation, DetectionEvaluation]:
         n = len(self.dev)
@@ -233,8 +243,19 @@ class Comparison:
         return float(np.mean(blocks) + counts[0].mean() * 3 * PATCH_SIZE**2 * EMBED_DIM + around + own)
 
 
+def _examples(masks: list[Tensor]) -> list[Tensor]:
+    """How many patches nine pictures keep after each stage: the one nearest to the mean, and eight spread over all."""
+    counts = [mask.flatten(1).sum(dim=1) for mask in masks]
+    if not counts:
+        return []
+    last = counts[-1].double()
+    spread = last.argsort()[torch.linspace(0, len(last) - 1, 10).round().long()[1:-1]]
+    chosen = [(last - last.mean()).abs().argmin(), *spread]
+    return [count[torch.stack(chosen)] for count in counts]
+
+
 class _Given(PatchHead):
-    """A head that computes what a head computes, and then keeps what it is given: the sparsity is the wanted one."""
+    """A head that computes what a head computes, and then keeps what it is given."""
 
     def __init__(self, after_layers: int, mask: Tensor):
         super().__init__(after_layers)
@@ -246,12 +267,12 @@ class _Given(PatchHead):
 
 
 def measure_times(
-    profile: Profile, kept: dict[Point, list[Tensor]], batch: int, scale: int = 1, repeats: int = 11
+    profile: Profile, kept: dict[Point, list[list[int]]], batch: int, scale: int = 1, repeats: int = 11
 ) -> dict[Point, float]:
-    """Median milliseconds of points, in turn: whatever chooses included, on pictures with what it `kept` of them.
+    """Median milliseconds of points, in turn, for one picture or eight: whatever chooses included.
 
-    `kept` are masks [N, rows, cols] after each stage. Weights are random, as time doesn't depend on them; sides are
-    `scale` times the points'. One picture is that with the mean number of patches, several are spread over all.
+    `kept` are the rows' counts of kept patches. Weights and pictures are random, as time doesn't depend on them; sides
+    are `scale` times the points'.
     """
     torch.manual_seed(0)
     shape = profile.detector_shape | {"img_size": scale * profile.detector_img_size}
@@ -259,15 +280,13 @@ def measure_times(
     side = scale * profile.bavit_img_size
     bavit, small = create_bavit(2, side).eval(), torch.randn(batch, 3, side, side)
     works = {}
-    for point, masks in kept.items():
+    for point, counts in kept.items():
         side = scale * (point.side or profile.detector_img_size)
-        large, chosen = torch.randn(batch, 3, side, side), _pictures(masks, batch)
-        grid = (side // PATCH_SIZE,) * 2
-        masks = [resize_grid(mask[chosen], grid) for mask in masks]
-        layers = point.stages or (point.after_layers,)
-        heads = [_Given(k, mask) for k, mask in zip(layers, masks[1:])]
-        inside = point.by in ("head", "adaptive")
-        model = PrunedYolos(detector, heads if inside else (), point.coarse)
+        grid, large = (side // PATCH_SIZE,) * 2, torch.randn(batch, 3, side, side)
+        masks = [_random_mask(grid, [scale**2 * n for n in (stage[:1] if batch == 1 else stage[1:])]) for stage in counts]
+        stages, inside = point.stages or (point.after_layers,), point.by in ("head", "adaptive")
+        heads = [_Given(layer, mask) for layer, mask in zip(stages, masks[1:])] if inside else []
+        model = PrunedYolos(detector, heads, point.coarse)
         if point.by == "tome":
             model = MergedYolos(model, point.sparsity)
 
@@ -275,24 +294,17 @@ def measure_times(
             with torch.inference_mode():
                 if point.by == "bavit-small":
                     detector_keep(foreground_probability(bavit, small), 0.5, grid)
-                if inside or not masks:
-                    model(large)
-                else:
-                    model(large, masks[-1], after_layers=point.after_layers)
+                model(large) if inside or not masks else model(large, masks[-1], after_layers=point.after_layers)
 
         works[point] = work
     rows = measure_latency({str(i): work for i, work in enumerate(works.values())}, repeats)
     return {point: row["median_ms"] for point, row in zip(works, rows, strict=True)}
 
 
-def _pictures(masks: list[Tensor], batch: int) -> Tensor:
-    """Which pictures stand for all: the one nearest to the mean, or several that are spread over the counts."""
-    if not masks:
-        return torch.arange(batch)
-    counts = masks[-1].flatten(1).sum(dim=1).double()
-    if batch == 1:
-        return (counts - counts.mean()).abs().argmin()[None]
-    return counts.argsort()[torch.linspace(0, len(counts) - 1, batch + 2).round().long()[1:-1]]
+def _random_mask(grid: tuple[int, int], counts: Sequence[int]) -> Tensor:
+    """Boolean [len(counts), rows, cols] with so many patches each."""
+    order = torch.rand(len(counts), grid[0] * grid[1]).argsort(dim=1).argsort(dim=1)
+    return (order < torch.tensor(counts)[:, None]).unflatten(1, grid)
 
 
 def frontier(rows: pd.DataFrame, time: str, limits: Sequence[float]) -> pd.DataFrame:

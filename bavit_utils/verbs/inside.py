@@ -9,8 +9,8 @@ from accelerate import PartialState
 from ..config import Profile, get_profile, run_folder
 from ..data.pretrained import profile_detector
 from ..data.records import load_records, load_training_lists
-from ..experiments.inside import SPARSITIES, Comparison, Point, measure_times, points
-from ..results import store, short_hash
+from ..experiments.inside import SPARSITIES, Comparison, Point, measure_times, points, tuned_points
+from ..results import load_rows, short_hash, store
 from ..training.adaptive import learn_thresholds
 from ..training.curves import store_curve
 from ..training.detector import detection_records
@@ -21,7 +21,6 @@ from . import shown
 
 LAYER = 4  # after which the comparison prunes, but for the rows that vary it
 STAGES = (3, 6, 9)  # of the learnt thresholds
-TUNED = ("yolos-f", "yolos-control")  # and whatever `train-inside` has left
 
 
 def train(args: argparse.Namespace) -> None:
@@ -60,22 +59,21 @@ def _heads_of(checkpoint: Path) -> Path:
 
 
 def compare(args: argparse.Namespace) -> None:
-    """Compare pruning inside with all that costs as much: AP, multiply-adds and time (`inside-<profile>.json`)."""
-    profile = get_profile(args.profile)
+    """Compare pruning inside with all that costs as much, for one detector: AP and multiply-adds."""
+    profile, name = get_profile(args.profile), args.detector
     _, dev = detection_records(profile)
     held_out = load_records(*profile.detector_eval, args.limit)
-    detectors, heads, files = {}, {}, []
-    for name, path in _at_hand(profile).items():
-        detectors[name] = load_yolos(path)
-        file = profile.checkpoint("heads") if name == "yolos" else _heads_of(path)
-        if name == "yolos" or file.exists():
-            heads[name] = load_heads(file, short_hash(path))
-        files.append(path)
-    learnt = {s: _adaptive(profile, detectors["yolos"], heads["yolos"], s) for s in SPARSITIES}
-    comparison = Comparison(profile, detectors, heads, dev, held_out, learnt)
-    every = points(profile, LAYER, [k for k in LAYERS if k < 9], [name for name in detectors if name != "yolos"])
-    every += [Point("adaptive", sparsity=s, stages=STAGES) for s in SPARSITIES]
-    rows = []
+    base, start = profile_detector(profile)
+    files, heads = {"yolos": start}, {"yolos": load_heads(profile.checkpoint("heads"), short_hash(start))}
+    detectors, every, learnt = {"yolos": base}, _points(profile), {}
+    if name == "yolos":
+        learnt = {s: _adaptive(profile, base, heads["yolos"], s) for s in SPARSITIES}
+    else:
+        files[name] = _file_of(profile, name)
+        detectors[name], every = load_yolos(files[name]), tuned_points(profile, name)
+        if _heads_of(files[name]).exists():
+            heads[name] = load_heads(_heads_of(files[name]), short_hash(files[name]))
+    comparison, rows = Comparison(profile, detectors, heads, dev, held_out, learnt), []
     for point in every:
         rows.append(comparison.row(point))
         row = rows[-1]
@@ -84,8 +82,35 @@ def compare(args: argparse.Namespace) -> None:
             f"AP {shown(row['AP'])} ({shown(row['delta_AP'], '+.4f')})",
             flush=True,
         )
-        if args.store:
-            store(f"inside-{profile.name}", "comparison", rows, {"/".join(profile.detector_eval): held_out}, files)
+    if args.store:
+        store(f"inside-{profile.name}", name, rows, {"/".join(profile.detector_eval): held_out}, files.values())
+
+
+def bench(args: argparse.Namespace) -> None:
+    """Time what `sweep --inside` has measured, in turn, at the profile's size and at twice its side."""
+    profile = get_profile(args.profile)
+    measured = load_rows(f"inside-{profile.name}", run="yolos")
+    if not len(measured):
+        raise ValueError(f"no rows of inside-{profile.name} to time: run `bavit sweep --inside --store` first")
+    found = {(row["method"], row["sparsity"]): row["kept"] for row in measured.to_dict("records")}
+    every = [point for point in _points(profile) if point.by not in ("truth", "head-equal")]
+    kept = {point: found[point.method, point.sparsity] for point in every if (point.method, point.sparsity) in found}
+    times: dict[Point, dict] = {point: {"method": point.method, "sparsity": point.sparsity} for point in kept}
+    for scale, size in ((1, ""), (2, "_512")):
+        for batch in (1, 8):
+            for point, median in measure_times(profile, kept, batch, scale, args.repeats).items():
+                times[point][f"latency{size}_ms_b{batch}"] = median
+    for row in times.values():
+        print(", ".join(f"{key} {value:.1f}" if isinstance(value, float) else value for key, value in row.items()))
+    if args.store:
+        measured_on = {"/".join(profile.detector_eval): load_records(*profile.detector_eval)}
+        store(f"inside-{profile.name}", "times", list(times.values()), measured_on)
+
+
+def _points(profile: Profile) -> list[Point]:
+    """What the base detector is measured at."""
+    adaptive = [Point("adaptive", sparsity=s, stages=STAGES) for s in SPARSITIES]
+    return points(profile, LAYER, [k for k in LAYERS if k < STAGES[-1]]) + adaptive
 
 
 def _adaptive(profile: Profile, detector, heads: dict, sparsity: float) -> list:
@@ -99,17 +124,8 @@ def _adaptive(profile: Profile, detector, heads: dict, sparsity: float) -> list:
     return learnt
 
 
-def _at_hand(profile: Profile) -> dict[str, Path]:
-    """Detectors by name: the stored ones, and those that trainings left in runs/."""
-    found = {"yolos": profile_detector(profile)[1]}
-    for name in TUNED:
-        if profile.checkpoint(name).exists():
-            found[name] = profile.checkpoint(name)
-    end = f"-{profile.detector_data}{profile.suffix}-seed0"
-    for folder in sorted(run_folder("").glob(f"yolos-*{end}")):
-        name = folder.name.removesuffix(end)
-        stored = profile.checkpoint(name)
-        path = stored if stored.exists() else folder / "model.safetensors"
-        if path.exists() and name not in found:
-            found[name] = path
-    return found
+def _file_of(profile: Profile, name: str) -> Path:
+    """A detector's checkpoint, or what its training left in runs/."""
+    stored = profile.checkpoint(name)
+    folder = run_folder(f"{name}-{profile.detector_data}{profile.suffix}-seed0")
+    return stored if stored.exists() else folder / "model.safetensors"

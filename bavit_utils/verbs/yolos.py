@@ -24,6 +24,7 @@ from ..training.detector import train_yolos
 from ..training.finetuning import finetune, finetuned_name
 from ..yolos import PrunedYolos, save_yolos
 from . import device, keep_trained, shown
+from .inside import bench as bench_inside
 from .inside import compare as compare_inside
 
 
@@ -133,6 +134,8 @@ def _choices(args: argparse.Namespace, inputs: Inputs) -> Iterator[tuple[str, Te
 
 def bench(args: argparse.Namespace) -> None:
     """Measure time and memory of dense and pruned detector in turn, BAViT included."""
+    if args.inside:
+        return bench_inside(args)
     profile, sample = get_profile(args.profile), get_profile("sample")
     records = load_records(*sample.detector_eval)
     checkpoint = sample.checkpoint("bavit-small")

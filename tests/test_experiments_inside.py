@@ -1,0 +1,138 @@
+"""What pruning inside is compared with: points, their thresholds, what they cost, and who is best at a time."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from bavit_utils.config import get_profile
+from bavit_utils.cost import bavit_multiply_adds, multiply_adds
+from bavit_utils.data.records import class_names, load_records
+from bavit_utils.experiments import inside
+from bavit_utils.experiments.inside import Comparison, Counted, Point, frontier, measure_times, points, tuned_points
+from bavit_utils.selectors.merging import merged_multiply_adds
+from bavit_utils.yolos import PatchHead, create_yolos
+
+TINY = replace(get_profile("sample"), detector_img_size=64, detector_depth=3, num_detection_tokens=5, bavit_img_size=48)
+
+
+def make_head(layer: int, threshold: float = 1.0) -> PatchHead:
+    torch.manual_seed(layer)
+    head = PatchHead(layer, threshold)
+    torch.nn.init.normal_(head.score.weight, std=0.3)
+    return head.eval()
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    torch.manual_seed(0)
+    detectors = {}
+    for name in ("yolos", "yolos-inside-2"):
+        detectors[name] = create_yolos(class_names("sample"), **TINY.detector_shape).eval()
+        torch.nn.init.normal_(detectors[name].vit.embeddings.position_embeddings, std=0.5)
+    records = load_records("sample", "val", 20)
+    heads = {"yolos": {k: make_head(k) for k in (1, 2)}, "yolos-inside-2": {2: make_head(2)}}
+    learnt = {0.5: [make_head(1, 0.55), make_head(2, 0.5)]}
+    return Comparison(TINY, detectors, heads, records[:8], records[8:], learnt)
+
+
+CHOICES = [Point("bavit-small", 0, 0.5), Point("head", 1, 0.5), Point("head-equal", 2, 0.5), Point("random", 2, 0.5)]
+CHOICES += [Point("truth", 1, 0.35), Point("head", 2, 0.5, detector="yolos-inside-2")]
+
+
+@pytest.mark.parametrize("point", CHOICES, ids=lambda point: f"{point.method}-{point.detector}")
+def test_the_threshold_is_chosen_on_dev_pictures_and_costs_are_the_formulas(comparison, point):
+    keep = comparison.keep(point)
+    assert 1 - keep[:8].double().mean() == pytest.approx(point.sparsity, abs=0.04)
+    if point.by == "head":  # the same threshold on all pictures
+        maps = comparison.maps(point, (4, 4))
+        assert maps[keep].min() > maps[~keep].max()
+    found, kept = comparison.run(point)
+    assert len(found) == 20 and torch.equal(kept[-1], keep) and len(kept) == 1 + (point.after_layers > 0)
+    bavit = "bavit-small" if point.by == "bavit-small" else None
+    formula = multiply_adds(keep[8:].flatten(1).sum(1).numpy(), TINY, bavit, point.after_layers)
+    own = 16 * 2 * 192 if point.by.startswith("head") else 0
+    assert comparison.cost(point, kept) == pytest.approx(formula + own)
+
+
+def test_bavit_is_charged_to_who_uses_it(comparison):
+    costs = {}
+    for point in (Point(), Point("bavit-small", 0, 0.5)):
+        costs[point.by] = comparison.cost(point, [torch.ones(20, 4, 4, dtype=torch.bool)])
+    assert costs["bavit-small"] - costs[""] == bavit_multiply_adds(2, 9)
+
+
+def test_a_row_says_what_was_done(comparison):
+    row = comparison.row(Point("head", 1, 0.5))
+    assert (row["method"], row["trained"], row["side"], row["n_images"]) == ("inside-1", "frozen", 64, 12)
+    assert 0.2 < row["sparsity_reached"] < 0.8 and row["delta_low"] <= row["delta_AP"] <= row["delta_high"]
+    assert 0 < row["accuracy"] < 1 and 0 < row["auroc"] < 1
+    dense = comparison.row(Point())
+    assert dense["delta_AP"] == 0 and dense["sparsity_reached"] == 0 and dense["gmacs"] > row["gmacs"]
+    assert comparison.row(Point("head", 2, 0.5, detector="yolos-inside-2"))["trained"] == "tuned"
+    assert comparison.row(Point("tome", 0, 0.2))["gmacs"] == pytest.approx(merged_multiply_adds(0.2, TINY) / 1e9)
+
+
+def test_smaller_and_larger_pictures_cost_what_their_patches_cost(comparison):
+    small, large = (comparison.row(Point(side=side)) for side in (48, 96))
+    assert (small["method"], small["side"]) == ("resolution-48", 48)
+    assert small["gmacs"] == pytest.approx(multiply_adds(9, TINY, None, patches=9) / 1e9)
+    assert large["gmacs"] == pytest.approx(multiply_adds(36, TINY, None, patches=36) / 1e9)
+
+
+def test_several_stages_prune_one_after_another_and_coarse_ones_keep_blocks(comparison):
+    _, kept = comparison.run(Point("adaptive", sparsity=0.5, stages=(1, 2)))
+    assert len(kept) == 3 and kept[0].all() and not (kept[2] & ~kept[1]).any() and kept[2].sum() < kept[1].sum()
+    fine, coarse = Point("head", 1, 0.8), Point("head", 1, 0.8, coarse=True)
+    assert coarse.method == "coarse-inside-1"
+    left, blocks = (comparison.run(point)[1][-1] for point in (fine, coarse))
+    assert (blocks & ~left).any() and not (left & ~blocks).any()
+
+
+def test_all_points_have_names_of_their_own_and_a_tuned_detector_has_its_controls():
+    tuned = ["yolos-f", "yolos-control", "yolos-inside-4", "yolos-random-4", "yolos-resolution-192"]
+    every = points(get_profile("voc"), 4, (1, 2, 4))
+    every += [point for name in tuned for point in tuned_points(get_profile("voc"), name)]
+    keys = [(point.method, point.detector, point.sparsity) for point in every]
+    assert len(set(keys)) == len(keys)
+    assert {point.detector for point in every} == {"yolos", *tuned}
+    assert ("resolution-192", "yolos-resolution-192", 0.0) in keys and ("dense", "yolos-control", 0.0) in keys
+    assert ("inside-4", "yolos-inside-4", 0.5) in keys and ("inside-4-320", "yolos-inside-4", 0.5) in keys
+
+
+def test_times_run_what_the_points_run(monkeypatch):
+    calls = []
+    monkeypatch.setattr(inside, "foreground_probability", lambda model, small: calls.append("bavit") or torch.rand(1, 4, 4))
+    original = PatchHead.forward
+    monkeypatch.setattr(PatchHead, "forward", lambda self, tokens: calls.append("head") or original(self, tokens))
+    seen = []
+    gather = inside.PrunedYolos._gather
+    monkeypatch.setattr(
+        inside.PrunedYolos, "_gather", lambda self, x, keep: seen.append((len(keep), keep.flatten(1).sum(1).double().mean().item())) or gather(self, x, keep)
+    )
+    mask, full = [6, 2, 3, 4, 5, 6, 7, 8, 9], [16] * 9
+    ways = {Point(): [full], Point("bavit-small", 0, 0.5): [mask], Point("head", 1, 0.5): [full, mask]}
+    times = measure_times(TINY, ways, batch=1, repeats=1)
+    assert set(times) == set(ways) and all(time > 0 for time in times.values())
+    assert calls.count("bavit") == calls.count("head") == 4  # with three rounds to warm up
+    assert set(seen) == {(1, 16), (1, 6)}
+    seen.clear()
+    measure_times(TINY, {Point("tome", 0, 0.3): [], **ways}, batch=8, scale=2, repeats=1)
+    assert set(seen) == {(8, 64), (8, 64 // 16 * 5.5)}
+
+
+def test_who_is_best_within_a_time_is_chosen_on_dev_pictures():
+    rows = pd.DataFrame({"method": ["a", "b", "c"], "ms": [1.0, 2.0, 3.0], "dev_AP": [0.2, 0.4, 0.3], "AP": [0.5, 0.1, 0.9]})
+    best = frontier(rows, "ms", [0.5, 1.5, 3.5])
+    assert best["method"].tolist() == ["a", "b"] and best["limit"].tolist() == [1.5, 3.5]
+
+
+def test_counting_changes_nothing(comparison):
+    detector = comparison.detectors["yolos"]
+    pixels = torch.randn(3, 3, 64, 64)
+    counted = Counted(detector, [make_head(1, 0.5)]).eval()
+    with torch.no_grad():
+        plain = inside.PrunedYolos(detector, [make_head(1, 0.5)]).eval()(pixels)
+        counted(pixels[:2]), counted(pixels[2:])
+        torch.testing.assert_close(counted.kept()[1].flatten(1).sum(1), (plain.last_hidden_state[:, 1:-5].abs().sum(-1) > 0).sum(1))
