@@ -90,7 +90,7 @@ MUTANTS = [
         ("present += n_objects > 0", "present += 1"),
         ("- reference.resampled(n_boot)", "- reference.resampled(n_boot)[::-1]"),
         ("if evaluation.image_ids != reference.image_ids:", "if False:"),
-        ("(2 * ap - resampled).clip(0, 1)", "resampled"),
+        ("(2 * ap - np.array(resampled)).clip(0, 1)", "np.array(resampled)"),
     ]),
     ("sweep", "test_sweep.py", [
         ("if sparsity else 1.0", "if sparsity else 0.0"),
