@@ -165,16 +165,26 @@ def detections(
     path = folder and Path(folder) / f"{name}.safetensors"
     if path and path.exists():
         with suppress(ValueError, KeyError):  # damaged: they are found anew
-            stored, _ = read_weights(path, "detections")
-            counts = stored.pop("counts").tolist()
-            parts = zip(*(values.split(counts) for values in stored.values()))
-            return [dict(zip(stored, values)) for values in parts]
+            return read_detections(path)
     found = predict(detector, images, keep, **options)
     if path:
-        together = {key: torch.cat([f[key] for f in found]) for key in found[0]}
-        together["counts"] = torch.tensor([len(f["scores"]) for f in found])
-        save_weights(path, together, {"model": "detections"}, bits=32)
+        save_detections(path, found)
     return found
+
+
+def save_detections(path: Path, found: list[dict[str, Tensor]]) -> None:
+    """Keeps detections, as of `yolos.predict`, in one file."""
+    together = {key: torch.cat([one[key] for one in found]) for key in found[0]}
+    together["counts"] = torch.tensor([len(one["scores"]) for one in found])
+    save_weights(path, together, {"model": "detections"}, bits=32)
+
+
+def read_detections(path: Path) -> list[dict[str, Tensor]]:
+    """What `save_detections` kept; FileNotFoundError and ValueError as of `weights.read_weights`."""
+    stored, _ = read_weights(path, "detections")
+    counts = stored.pop("counts").tolist()
+    parts = zip(*(values.split(counts) for values in stored.values()))
+    return [dict(zip(stored, values)) for values in parts]
 
 
 def _costs(profile: Profile, keep: Tensor, bavit: str) -> dict[str, float]:

@@ -14,7 +14,7 @@ from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 from .config import PATCH_SIZE
 from .images import to_batch
 from .packed import compiled_layer, run_layer
-from .pruning import gather_tokens, keep_mask, merge_background
+from .pruning import gather_tokens, merge_background
 from .weights import described, fill_model, read_weights, save_weights
 
 
@@ -88,62 +88,16 @@ def load_yolos(path: str | Path) -> YolosForObjectDetection:
     return fill_model(detector, state, path).eval()
 
 
-class PatchHead(nn.Module):
-    """BAViT inside the detector: a two-way layer on its own patch tokens after `after_layers` layers (section 5).
-
-    At a `threshold` as of `pruning.keep_mask` it prunes them there; 1 keeps all.
-    """
-
-    def __init__(self, after_layers: int, threshold: float = 1.0, embed_dim: int = 192):
-        super().__init__()
-        self.after_layers, self.threshold = after_layers, threshold
-        self.norm, self.score = nn.LayerNorm(embed_dim), nn.Linear(embed_dim, 2)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits of background and foreground `[..., 2]` for patch tokens `[..., C]`."""
-        return self.score(self.norm(tokens))
-
-    def keep(self, tokens: Tensor, given: Tensor) -> Tensor:
-        """Which of the `given` ones, boolean `[B, rows, cols]`, among the tokens `[B, rows, cols, C]` stay."""
-        return given & keep_mask(self(tokens).float().softmax(dim=-1)[..., 1], self.threshold)
-
-
-def save_heads(path: str | Path, heads: Iterable[PatchHead], made_for: dict) -> Path:
-    """Saves heads with their layers and thresholds; `made_for["detector"]` is the hash of their detector's file."""
-    heads = list(heads)
-    state = {f"{head.after_layers}.{name}": value for head in heads for name, value in head.state_dict().items()}
-    thresholds = {str(head.after_layers): head.threshold for head in heads}
-    return save_weights(path, state, {**made_for, "model": "heads", "thresholds": thresholds}, bits=32)
-
-
-def load_heads(path: str | Path, detector: str) -> dict[int, PatchHead]:
-    """Loads what `save_heads` wrote, by layers; `detector` is the hash of the detector's file that they are to prune.
-
-    Raises FileNotFoundError for a missing file, ValueError for a damaged one and for another detector's heads.
-    """
-    state, metadata = read_weights(path, "heads")
-    if metadata.get("detector") != detector:
-        raise ValueError(f"{path} holds heads for another detector's weights: train them anew, by `bavit train-inside`")
-    heads = {}
-    try:
-        for key, threshold in metadata["thresholds"].items():
-            part = {name.removeprefix(f"{key}."): value for name, value in state.items() if name.startswith(f"{key}.")}
-            heads[int(key)] = fill_model(PatchHead(int(key), threshold), part, path).eval()
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} doesn't describe heads ({error!r}): restore it, or train them anew") from error
-    return heads
-
-
 class PrunedYolos(nn.Module):
     """Wraps a detector, without copying it, so that it computes only the kept tokens (section 3.5, Fig. 3 right).
 
     Pruned patches are never embedded; every image runs its own kept tokens, its class token and its detection tokens,
-    and nothing is padded. Keeping everything equals the wrapped detector. `heads` prune inside, each after its own
-    number of layers. With `coarse`, background isn't lost: two by two patches, all of them pruned at once, become one
+    and nothing is padded. Keeping everything equals the wrapped detector. `heads`, `inside.PatchHead`s, prune inside,
+    each after its own number of layers. With `coarse`, background isn't lost: two by two patches, all of them pruned at once, become one
     token, in front the embedding of the picture at half its size, inside the mean of the four.
     """
 
-    def __init__(self, detector: YolosForObjectDetection, heads: Iterable[PatchHead] = (), coarse: bool = False):
+    def __init__(self, detector: YolosForObjectDetection, heads: Iterable[nn.Module] = (), coarse: bool = False):
         super().__init__()
         if detector.config.use_mid_position_embeddings:
             raise ValueError("this detector adds positions between its layers; only YOLOS-tiny's kind can be wrapped")

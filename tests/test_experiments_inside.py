@@ -11,8 +11,10 @@ from bavit_utils.cost import bavit_multiply_adds, multiply_adds
 from bavit_utils.data.records import class_names, load_records
 from bavit_utils.experiments import inside
 from bavit_utils.experiments.inside import Comparison, Counted, Point, frontier, measure_times, points, tuned_points
+from bavit_utils.inside import PatchHead
 from bavit_utils.selectors.merging import merged_multiply_adds
-from bavit_utils.yolos import PatchHead, create_yolos
+from bavit_utils.sweep import read_detections
+from bavit_utils.yolos import create_yolos
 
 TINY = replace(get_profile("sample"), detector_img_size=64, detector_depth=3, num_detection_tokens=5, bavit_img_size=48)
 
@@ -74,6 +76,13 @@ def test_a_row_says_what_was_done(comparison):
     assert comparison.row(Point("tome", 0, 0.2))["gmacs"] == pytest.approx(merged_multiply_adds(0.2, TINY) / 1e9)
 
 
+def test_detections_are_kept_by_name(comparison, tmp_path):
+    point, there = Point("random", 1, 0.35), replace(comparison, folder=tmp_path)
+    there.row(point)
+    stored, found = read_detections(tmp_path / "random-1-yolos-0.35.safetensors"), comparison.run(point)[0]
+    assert len(stored) == 20 and all(torch.equal(a["boxes"], b["boxes"]) for a, b in zip(stored, found))
+
+
 def test_smaller_and_larger_pictures_cost_what_their_patches_cost(comparison):
     small, large = (comparison.row(Point(side=side)) for side in (48, 96))
     assert (small["method"], small["side"]) == ("resolution-48", 48)
@@ -122,10 +131,23 @@ def test_times_run_what_the_points_run(monkeypatch):
     assert set(seen) == {(8, 64), (8, 64 // 16 * 5.5)}
 
 
-def test_who_is_best_within_a_time_is_chosen_on_dev_pictures():
-    rows = pd.DataFrame({"method": ["a", "b", "c"], "ms": [1.0, 2.0, 3.0], "dev_AP": [0.2, 0.4, 0.3], "AP": [0.5, 0.1, 0.9]})
-    best = frontier(rows, "ms", [0.5, 1.5, 3.5])
-    assert best["method"].tolist() == ["a", "b"] and best["limit"].tolist() == [1.5, 3.5]
+def test_who_is_best_is_chosen_on_dev_pictures_and_shown_on_the_others(comparison, tmp_path):
+    there = replace(comparison, folder=tmp_path)
+    ways = [Point(), Point(side=48), Point("bavit-small", 0, 0.5), Point("head", 1, 0.5), Point("truth", 1, 0.35)]
+    rows = pd.DataFrame([there.row(point) for point in ways]).assign(ms=[10.0, 5.0, 9.0, 6.0, 1.0])
+    rows["dev_AP"] = [0.5, 0.1, 0.3, 0.4, 0.9]
+    labels = torch.randint(0, 2, (12, 4, 4)).numpy()
+    best = pd.DataFrame(frontier(rows, "ms", tmp_path, 8, comparison.held_out, labels))
+    chosen = best[best["part"] == "all"].pivot(index="speed", columns="family", values="method")
+    assert chosen.loc[1.1].to_dict() == {
+        "any": "inside-1", "front": "bavit-small", "inside": "inside-1", "resolution": "resolution-48"
+    }  # fmt: skip
+    assert chosen.loc[1.8, "any"] == "resolution-48" and chosen.loc[1.8, ["front", "inside"]].isna().all()
+    assert 2.5 not in chosen.index  # no smaller picture is as fast
+    own = best[best["family"] == "resolution"]
+    assert (own["delta_AP"] == 0).all() and set(best["n_images"]) == {12, 4}
+    one = best[(best["part"] == "all") & (best["family"] == "inside") & (best["speed"] == 1.1)].iloc[0]
+    assert one["AP"] == pytest.approx(rows["AP"][3]) and one["delta_AP"] == pytest.approx(rows["AP"][3] - rows["AP"][1])
 
 
 def test_counting_changes_nothing(comparison):

@@ -9,11 +9,12 @@ import torch
 from bavit_utils.annotations import labels_from_boxes
 from bavit_utils.config import get_profile
 from bavit_utils.data.records import class_names, load_records
+from bavit_utils.inside import PatchHead, load_heads, save_heads, tokens_after
 from bavit_utils.training import inside
 from bavit_utils.training.adaptive import learn_thresholds
-from bavit_utils.training.inside import SHARES, LearningHead, RandomHead, tokens_after, train_head
+from bavit_utils.training.inside import SHARES, LearningHead, RandomHead, train_head
 from bavit_utils.training.pictures import DetectionPictures
-from bavit_utils.yolos import PatchHead, PrunedYolos, create_yolos, load_heads, save_heads, save_yolos
+from bavit_utils.yolos import PrunedYolos, create_yolos, save_yolos
 
 TINY = replace(get_profile("sample"), detector_img_size=64, detector_depth=3, num_detection_tokens=5, bavit_img_size=48)
 TARGETS = [{"step": 7, "boxes": torch.tensor([[0.5, 0.5, 0.5, 0.5]]), "class_labels": torch.tensor([0])}] * 2

@@ -11,7 +11,8 @@ from transformers import YolosForObjectDetection
 
 from bavit_utils.config import get_profile
 from bavit_utils.data.records import class_names
-from bavit_utils.yolos import PatchHead, PrunedYolos, YolosObjectDetectionOutput, create_yolos
+from bavit_utils.inside import PatchHead
+from bavit_utils.yolos import PrunedYolos, YolosObjectDetectionOutput, create_yolos
 
 SMALL = replace(get_profile("sample"), detector_img_size=96, detector_depth=3, num_detection_tokens=5)
 GRID = SMALL.detector_grid

@@ -6,7 +6,8 @@ comes of it is measured on the held-out ones.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,12 +21,13 @@ from ..config import PATCH_SIZE, Profile
 from ..cost import EMBED_DIM, bavit_multiply_adds, block_multiply_adds, measure_latency, yolos_multiply_adds
 from ..data.records import Record, class_names
 from ..images import warp
+from ..inside import PatchHead, head_maps
 from ..metrics import DetectionEvaluation, bootstrap_ap, paired_difference, token_metrics
 from ..pruning import detector_keep, threshold_for_sparsity
 from ..selectors.merging import MergedYolos, merged_multiply_adds
 from ..selectors.scores import ranks
-from ..training.inside import tokens_after
-from ..yolos import PatchHead, PrunedYolos, create_yolos, predict
+from ..sweep import read_detections, save_detections
+from ..yolos import PrunedYolos, create_yolos, predict
 
 SPARSITIES = (0.2, 0.35, 0.5, 0.65, 0.8)
 FEW = (0.35, 0.5, 0.65)
@@ -56,6 +58,11 @@ class Point:
         names = {"head": "inside", "head-equal": "inside-equal", "": "resolution" if self.side else "dense"}
         name = names.get(self.by, self.by) + (f"-{self.after_layers}" if self.after_layers else "")
         return ("coarse-" if self.coarse else "") + name + (f"-{self.side}" if self.side else "")
+
+    @property
+    def name(self) -> str:
+        """Of the file that its detections are kept in."""
+        return f"{self.method}-{self.detector}-{self.sparsity:.2f}"
 
 
 def points(profile: Profile, layer: int, layers: Sequence[int]) -> list[Point]:
@@ -124,6 +131,7 @@ class Comparison:
     dev: list[Record]
     held_out: list[Record]
     adaptive: dict[float, list[PatchHead]] = field(default_factory=dict)  # heads with learnt thresholds, by sparsity
+    folder: Path | None = None  # in which detections are kept
 
     def __post_init__(self):
         self.records = [*self.dev, *self.held_out]
@@ -145,6 +153,8 @@ class Comparison:
     def row(self, point: Point) -> dict:
         """One row of `inside-<profile>.json`, but for the times."""
         found, kept = self.run(point)
+        if self.folder:
+            save_detections(self.folder / f"{point.name}.safetensors", found)
         dev, held_out = self._evaluations(found)
         return {
             "method": point.method,
@@ -212,12 +222,8 @@ class Comparison:
             if point.by == "random":
                 return drawn
             return (drawn + torch.from_numpy(stacked_labels(self.records, grid, self.profile.pruner_rule) == 1)) / 2
-        head = self.heads[point.detector][point.after_layers]
-        side = PATCH_SIZE * grid[0]
-        tokens = tokens_after(self.detectors[point.detector], self.images(side), [point.after_layers], side)
-        with torch.inference_mode():
-            parts = tokens[point.after_layers].split(64)
-            maps = torch.cat([head(part.float()).softmax(dim=-1)[..., 1] for part in parts])
+        head, side = self.heads[point.detector][point.after_layers], PATCH_SIZE * grid[0]
+        maps = head_maps(self.detectors[point.detector], head, self.images(side), side)
         return ranks(maps) if point.by == "head-equal" else maps
 
     def cost(self, point: Point, kept: list[Tensor]) -> float:
@@ -307,11 +313,42 @@ def _random_mask(grid: tuple[int, int], counts: Sequence[int]) -> Tensor:
     return (order < torch.tensor(counts)[:, None]).unflatten(1, grid)
 
 
-def frontier(rows: pd.DataFrame, time: str, limits: Sequence[float]) -> pd.DataFrame:
-    """The best row on `dev` within each time limit: what one would have chosen, with what it then gives held out."""
-    best = []
-    for limit in limits:
-        within = rows[rows[time] <= limit]
-        if len(within):
-            best.append(within.loc[within["dev_AP"].idxmax()].to_dict() | {"limit": limit})
-    return pd.DataFrame(best)
+FAMILIES = {"resolution": "dense|resolution", "front": "dense|.*bavit-small", "inside": "dense|.*(inside|adaptive)"}
+FAMILIES["any"] = "(?!truth)"  # what knows the truth can't be had
+SPEEDS = (1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.5)  # of the dense detector
+
+
+def frontier(rows: pd.DataFrame, time: str, folder: Path, dev: int, records: list[Record], labels: np.ndarray) -> list[dict]:
+    """Who is best at each speed: of every family the row that is best on `dev`, and what it gives held out.
+
+    `rows` have the column `time`, and their detections, of `dev` pictures and then of `records`, lie in `folder`. Each
+    is paired with the choice of "resolution", on all pictures, on the third with the most background (`labels
+    [N, rows, cols]`) and on the third with the smallest objects.
+    """
+    background = (labels == 0).reshape(len(labels), -1).mean(axis=1)
+    sizes = [np.sqrt(r.areas / np.prod(r.size)).mean() if len(r.areas) else 1.0 for r in records]
+    third = len(records) // 3
+    parts = {"all": np.arange(len(records)), "most background": np.argsort(-background, kind="stable")[:third]}
+    parts["smallest objects"] = np.argsort(sizes, kind="stable")[:third]
+
+    @cache
+    def evaluation(name: str, part: str) -> DetectionEvaluation:
+        found = read_detections(folder / f"{name}.safetensors")[dev:]
+        return DetectionEvaluation([records[i] for i in parts[part]], [found[i] for i in parts[part]])
+
+    dense, best = rows.loc[rows["method"] == "dense", time].iloc[0], []
+    for speed in SPEEDS:
+        within = rows[rows[time] <= dense / speed]
+        chosen = {family: within[within["method"].str.match(names)] for family, names in FAMILIES.items()}
+        chosen = {family: some.loc[some["dev_AP"].idxmax()] for family, some in chosen.items() if len(some)}
+        for family, row in chosen.items() if "resolution" in chosen else ():
+            for part in parts:
+                ours, theirs = (evaluation(_file(one), part) for one in (row, chosen["resolution"]))
+                columns = {key: row[key] for key in ("method", "detector", "trained", "sparsity", "side")}
+                found = {"AP": ours.average_precision()["AP"], **paired_difference(ours, theirs), "n_images": len(parts[part])}
+                best.append({"time": time, "speed": speed, "family": family, "part": part, **columns, **found})
+    return best
+
+
+def _file(row: pd.Series) -> str:
+    return f"{row['method']}-{row['detector']}-{row['sparsity']:.2f}"

@@ -14,7 +14,8 @@ from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
 from ..images import renormalise
 from ..packed import run_block
-from ..yolos import PatchHead, PrunedYolos
+from ..inside import PatchHead
+from ..yolos import PrunedYolos
 from .detector import detection_loss
 from .pictures import DetectionPictures
 

@@ -4,7 +4,6 @@ A frozen head takes minutes. The joint training draws a sparsity anew at every s
 budget; its controls drop patches at random after the same layer, or see smaller pictures, for as many epochs.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,9 @@ from ..annotations import labels_from_boxes, stacked_labels
 from ..bavit import accumulative_cross_entropy
 from ..config import PATCH_SIZE, Profile, Recipe, run_folder
 from ..data.pretrained import profile_detector
-from ..images import in_batches
+from ..inside import PatchHead, load_heads, tokens_after
 from ..results import short_hash
-from ..yolos import PatchHead, PrunedYolos, load_heads
+from ..yolos import PrunedYolos
 from .detector import detection_records, fit_yolos
 from .pictures import DetectionPictures
 
@@ -27,37 +26,6 @@ LAYERS = (1, 2, 3, 4, 6, 9)  # after which a head is trained
 HEAD_PICTURES = 2000  # of the training list, for the frozen heads
 SHARES = (0.2, 0.35, 0.5, 0.65, 0.8)  # of the patches pruned in a step of the joint training
 _EPOCHS, _LEAST_STEPS, _TOKENS, _LR = 12, 200, 4096, 3e-3  # of the frozen heads, and of one step
-
-
-class _Tap(PatchHead):
-    """Prunes nothing, and keeps what it sees."""
-
-    def keep(self, tokens: Tensor, given: Tensor) -> Tensor:
-        self.seen = tokens.half()
-        return given
-
-
-@torch.inference_mode()
-def tokens_after(
-    detector: YolosForObjectDetection,
-    images: Sequence[np.ndarray],
-    layers: Sequence[int] = LAYERS,
-    side: int | None = None,
-) -> dict[int, Tensor]:
-    """The patch tokens of decoded pictures after so many layers of a detector: float16 [N, rows, cols, C] for each.
-
-    `side` of the squares in pixels is the detector's, unless it is given.
-    """
-    taps = [_Tap(layer) for layer in layers]
-    tapped, config = PrunedYolos(detector, taps).eval(), detector.config
-
-    def run(pixels: Tensor) -> Tensor:
-        tapped(pixels)
-        return torch.stack([tap.seen for tap in taps], dim=1)
-
-    square = (side, side) if side else tuple(config.image_size)
-    tokens = in_batches(run, images, square, config.normalise, batch_size=16)
-    return dict(zip(layers, tokens.unbind(dim=1), strict=True))
 
 
 def train_head(tokens: Tensor, labels: Tensor, after_layers: int, seed: int = 0) -> PatchHead:

@@ -1,13 +1,12 @@
 """What the verbs of `bavit` do: each loads, chooses, runs, stores. How they are called is in `cli`."""
 
-import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
 
-from ..config import get_profile
+from ..config import Profile
 from ..data.records import Record, fingerprint
 from ..results import provenance
 from ..training.curves import store_curve
@@ -24,19 +23,24 @@ def shown(x: float | None, form: str = ".4f") -> str:
 
 
 def keep_trained(
-    args: argparse.Namespace, name: str, save: Callable, folder: Path, seen: Mapping[str, list[Record]], made_from: dict
+    profile: Profile,
+    name: str,
+    save: Callable,
+    folder: Path,
+    seen: Mapping[str, list[Record]],
+    made_from: dict,
+    store: bool,
 ) -> None:
-    """Save what was trained, by `save(path, metadata)`: in data/ with its curve, with --store, else in its folder.
+    """Save what was trained, by `save(path, metadata)`: in data/ with its curve, or, without `store`, in its folder.
 
     `seen` are the training lists by name. One process does it.
     """
     if not PartialState().is_main_process:
         return
-    profile = get_profile(args.profile)
-    target = profile.checkpoint(name) if args.store else folder / "model.safetensors"
+    target = profile.checkpoint(name) if store else folder / "model.safetensors"
     save(target, metadata=made_from)
     print(f"{name} is in {target.parent.name}/{target.name}")
-    if args.store:
+    if store:
         marks = {key: fingerprint(records) for key, records in seen.items()}
         source = provenance(marks, checkpoints=[target], device=device())
         store_curve(folder, name + profile.suffix, source | made_from)

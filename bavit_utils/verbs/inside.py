@@ -3,20 +3,22 @@
 import argparse
 from pathlib import Path
 
-import torch
+import pandas as pd
 from accelerate import PartialState
 
+from ..annotations import stacked_labels
 from ..config import Profile, get_profile, run_folder
 from ..data.pretrained import profile_detector
 from ..data.records import load_records, load_training_lists
-from ..experiments.inside import SPARSITIES, Comparison, Point, measure_times, points, tuned_points
+from ..experiments.inside import SPARSITIES, Comparison, Point, frontier, measure_times, points, tuned_points
+from ..inside import load_heads, save_heads
 from ..results import load_rows, short_hash, store
 from ..training.adaptive import learn_thresholds
 from ..training.curves import store_curve
 from ..training.detector import detection_records
 from ..training.inside import LAYERS, train_heads, tune_inside
 from ..training.pictures import DetectionPictures
-from ..yolos import load_heads, load_yolos, save_heads, save_yolos
+from ..yolos import load_yolos, save_yolos
 from . import shown
 
 LAYER = 4  # after which the comparison prunes, but for the rows that vary it
@@ -73,7 +75,7 @@ def compare(args: argparse.Namespace) -> None:
         detectors[name], every = load_yolos(files[name]), tuned_points(profile, name)
         if _heads_of(files[name]).exists():
             heads[name] = load_heads(_heads_of(files[name]), short_hash(files[name]))
-    comparison, rows = Comparison(profile, detectors, heads, dev, held_out, learnt), []
+    comparison, rows = Comparison(profile, detectors, heads, dev, held_out, learnt, _folder(profile)), []
     for point in every:
         rows.append(comparison.row(point))
         row = rows[-1]
@@ -84,6 +86,10 @@ def compare(args: argparse.Namespace) -> None:
         )
     if args.store:
         store(f"inside-{profile.name}", name, rows, {"/".join(profile.detector_eval): held_out}, files.values())
+
+
+def _folder(profile: Profile) -> Path:
+    return run_folder(f"inside-{profile.name}-{short_hash(profile_detector(profile)[1])}")
 
 
 def bench(args: argparse.Namespace) -> None:
@@ -102,9 +108,22 @@ def bench(args: argparse.Namespace) -> None:
                 times[point][f"latency{size}_ms_b{batch}"] = median
     for row in times.values():
         print(", ".join(f"{key} {value:.1f}" if isinstance(value, float) else value for key, value in row.items()))
+    held_out = load_records(*profile.detector_eval)
     if args.store:
-        measured_on = {"/".join(profile.detector_eval): load_records(*profile.detector_eval)}
-        store(f"inside-{profile.name}", "times", list(times.values()), measured_on)
+        store(f"inside-{profile.name}", "times", list(times.values()), {"/".join(profile.detector_eval): held_out})
+    rows = load_rows(f"inside-{profile.name}").dropna(subset="dev_AP").drop(columns=["kept"])
+    rows = rows.drop(columns=[name for name in rows if name.startswith("latency")])
+    rows = rows.merge(pd.DataFrame(times.values()), on=["method", "sparsity"])
+    labels = stacked_labels(held_out, profile.detector_grid, profile.pruner_rule)
+    dev, best = len(detection_records(profile)[1]), []
+    for time in (name for name in rows if name.startswith("latency")):
+        best += frontier(rows, time, _folder(profile), dev, held_out, labels)
+    for row in best:
+        if row["part"] == "all":
+            print(f"{row['time']} {row['speed']}x {row['family']}: {row['method']} {row['detector']} {row['sparsity']:.2f}, "
+                  f"AP {shown(row['AP'])}, {shown(row['delta_AP'], '+.4f')} to the best resolution")
+    if args.store:
+        store(f"inside-{profile.name}", "frontier", best, {"/".join(profile.detector_eval): held_out})
 
 
 def _points(profile: Profile) -> list[Point]:

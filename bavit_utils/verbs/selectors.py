@@ -22,7 +22,7 @@ def train(args: argparse.Namespace) -> None:
     selector, folder, made_for = train_selector(profile, args.name, args.seed, args.limit, args.max_steps)
     save = partial(save_weights, state=selector.state_dict())
     seen = {f"{profile.pruner_data}/train": load_records(profile.pruner_data, "train", args.limit)}
-    keep_trained(args, args.name, save, folder, seen, {**made_for, "model": args.name})
+    keep_trained(profile, args.name, save, folder, seen, {**made_for, "model": args.name}, args.store)
 
 
 def compare(args: argparse.Namespace) -> None:

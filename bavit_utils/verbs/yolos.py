@@ -56,7 +56,7 @@ def _keep_detector(args: argparse.Namespace, name: str, detector: nn.Module, fol
     profile = get_profile(args.profile)
     made_from = {"profile": profile.name, "dataset": profile.detector_data, "seed": args.seed} | made_from
     lists = ChainMap(*(load_training_lists(dataset, args.limit) for dataset in profile.detector_train))
-    keep_trained(args, name, partial(save_yolos, detector, bits=8), folder, lists, made_from)
+    keep_trained(profile, name, partial(save_yolos, detector, bits=8), folder, lists, made_from, args.store)
 
 
 TABLE2_SELECTORS = (*DEPTHS, "random", "oracle-mask", "oracle-box", "oracle-exact")  # `bavit compare` has the others
