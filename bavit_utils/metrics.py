@@ -223,8 +223,7 @@ def bootstrap_ap(evaluation: DetectionEvaluation, n_boot: int = 1000) -> dict[st
     AP is higher the fewer different pictures there are, so that percentiles of resamples would lie too high.
     """
     ap, *resampled = evaluation.resampled(n_boot)
-    low, high = interval((2 * ap - np.array(resampled)).clip(0, 1))
-    return {"AP_low": low, "AP_high": high}
+    return dict(zip(("AP_low", "AP_high"), interval((2 * ap - np.array(resampled)).clip(0, 1)), strict=True))
 
 
 def paired_difference(
