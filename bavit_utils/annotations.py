@@ -79,8 +79,8 @@ TAU = {"mask": 0.1, "box": 0.5}  # section 3.1
 def labels_for(record: "Record", grid: tuple[int, int], rule: str = "mask", tau: float | None = None) -> np.ndarray:
     """Label one picture's patches by its class mask (`rule` "mask", more than 10 %) or boxes ("box", 50 % coverage).
 
-    `tau` sets another share than these. Returns int64 [rows, cols]. Difficult objects are foreground, crowds are neither. Raises ValueError for another
-    rule, and DataError where the data set has no masks.
+    `tau` sets another share than these. Returns int64 [rows, cols]. Difficult objects are foreground, crowds are
+    neither. Raises ValueError for another rule, and DataError where the data set has no masks.
     """
     if rule not in TAU:
         raise ValueError(f"unknown label rule {rule!r}: choose mask or box")
@@ -126,8 +126,8 @@ def _crowd_area(
 def _pixel_weights(size: int, cells: int) -> tuple[sparse.csr_array, np.ndarray]:
     """Overlaps [cells, size] of each of `size` pixels with each of `cells` patches, sparse and dense.
 
-    Cached, as pictures and the windows cropped from them have few sizes. A row sums to `size`: 16 bits hold every sum over flags, as a JPEG's sides do
-    not exceed 65,535.
+    Cached, as pictures and the windows cropped from them have few sizes. A row sums to `size`: 16 bits hold every sum
+    over flags, as a JPEG's sides do not exceed 65,535.
     """
     pixels = np.arange(size)
     weights = _overlaps(pixels, pixels + 1, size, cells).T

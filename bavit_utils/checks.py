@@ -1,6 +1,7 @@
 """What bad input runs into: a number is finite and in its range, a path stays inside its folder, a disk has room."""
 
 import math
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,3 +42,19 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise _unwritable(path, error.strerror or str(error)) from error
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write a file whole or not at all, its folder made where it is missing; returns the path.
+
+    OSError, with file and remedy, where the disk is full. A writer that is killed leaves one that ends in `.partial`.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(content)
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

@@ -4,7 +4,7 @@ import argparse
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .checks import check_number
@@ -51,26 +51,17 @@ def readme(args: argparse.Namespace) -> None:
     write_figures_page(get_profile("sample"))
 
 
-def _positive(text: str) -> int:
-    """A whole number above 0, as argparse's `type`."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
+def _at_least(low: int, kind: type = int) -> Callable[[str], float]:
+    """argparse's `type` of a number of at least `low`."""
 
+    def read(text: str) -> float:
+        try:
+            return check_number("it", kind(text), low)
+        except ValueError:
+            what = "whole number" if kind is int else "number"
+            raise argparse.ArgumentTypeError(f"{text!r} is no {what} of at least {low}") from None
 
-def _seed(text: str) -> int:
-    """A whole number, 0 or more."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
-    return int(text)
-
-
-def _minutes(text: str) -> float:
-    """A number, 0 or more."""
-    try:
-        return check_number("the number of minutes", float(text), 0)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    return read
 
 
 _HEAD = """The long runs of the BAViT reproduction. Each goes on where it was stopped, and what comes out is
@@ -79,187 +70,147 @@ kept in data/checkpoints and data/results only with --store. `bavit <verb> --hel
 Profiles: sample, drawn scenes, and voc, VOC's photographs, both at 256 px; own, your own pictures in
 BAVIT_DATA_DIR; voc-512 and coco, the paper's sizes. Which one: --profile, or BAVIT_PROFILE, or sample.
 """
-_PROFILE = f"{', '.join(PROFILE_NAMES[:-1])} or {PROFILE_NAMES[-1]}; default: BAVIT_PROFILE, or sample"
-_OPTIONS = {
-    "profile": {"choices": PROFILE_NAMES, "metavar": "NAME", "help": _PROFILE},
-    "seed": {"type": _seed, "default": 0, "metavar": "N", "help": "default: 0"},
-    "limit": {"type": _positive, "metavar": "N", "help": "use only the first N pictures of each list"},
-    "max-steps": {"type": _positive, "metavar": "N", "help": "stop after N steps, with the state saved"},
-    "max-minutes": {"type": _minutes, "metavar": "N", "help": "stop after N minutes of training, with the state saved"},
-    "epochs": {"type": _positive, "metavar": "N", "help": "of the whole schedule; default: the profile's"},
-    "dataset": {"choices": tuple(EVAL_SPLIT), "help": "default: the profile's"},
-    "rule": {"choices": ("mask", "box"), "help": "what the labels come from; default: the profile's"},
-    "store": {"action": "store_true", "help": "keep what comes out in data/checkpoints and data/results"},
-}
-_STOPS = ("limit", "max-steps")
 
 
-class _Verbs:
-    """The verbs in groups, in the order of use, as `bavit --help` lists them."""
+def _one_of(names: Iterable[str], metavar: str, text: str = "", **options) -> dict:
+    """An argument with a choice of `names`; its help lists them."""
+    any_of = "any of" if "nargs" in options else "one of"
+    return {"choices": tuple(names), "metavar": metavar, "help": f"{any_of} {', '.join(names)}{text}", **options}
 
-    def __init__(self):
-        layout = argparse.RawDescriptionHelpFormatter
-        self.parser = argparse.ArgumentParser("bavit", "bavit <verb> [options]", formatter_class=layout, add_help=False)
-        self.parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
-        self.parser.description = _HEAD
-        self._verbs = self.parser.add_subparsers(required=True, metavar="verb", help=argparse.SUPPRESS)
 
-    def group(self, title: str) -> None:
-        """What is added from here on is listed under this title."""
-        self.parser.description += f"\n{title}\n"
+# What verbs can be given; behind a colon stands which of two of a name.
+_ARGUMENTS = {
+    "names": _one_of(SOURCES, "NAME", nargs="+"),
+    "numbers": {"nargs": "*", "metavar": "NN", "help": "notebooks by number; default: all"},
+    "name": _one_of(SELECTORS, "WHOSE"),
+    "what": _one_of(ABLATIONS, "WHAT", nargs="+"),
+    "what:edge": _one_of(("ap", "time"), "WHAT"),
+    "picture": {"type": Path, "metavar": "PICTURE", "help": "a JPEG, PNG, WebP, BMP, TIFF or GIF file"},
+    "--profile": _one_of(PROFILE_NAMES, "NAME", "; default: BAVIT_PROFILE, or sample"),
+    "--seed": {"type": _at_least(0), "default": 0, "metavar": "N", "help": "default: 0"},
+    "--limit": {"type": _at_least(1), "metavar": "N", "help": "use only the first N pictures of each list"},
+    "--max-steps": {"type": _at_least(1), "metavar": "N", "help": "stop after N steps, with the state saved"},
+    "--max-minutes": {
+        "type": _at_least(0, float), "metavar": "N", "help": "stop after N minutes of training, with the state saved",
+    },
+    "--epochs": {"type": _at_least(1), "metavar": "N", "help": "of the whole schedule; default: the profile's"},
+    "--dataset": {"choices": tuple(EVAL_SPLIT), "help": "default: the profile's"},
+    "--rule": {"choices": ("mask", "box"), "help": "what the labels come from; default: the profile's"},
+    "--store": {"action": "store_true", "help": "keep what comes out in data/checkpoints and data/results"},
+    "--refresh": {"action": "store_true", "help": "keep the outputs in the notebooks"},
+    "--model": {"choices": tuple(DEPTHS), "default": "bavit-small", "help": "default: bavit-small"},
+    "--recipe": {"choices": ("best", "paper"), "default": "best", "help": "default: best"},
+    "--start": {"type": Path, "metavar": "FILE", "help": "go on from another detector's checkpoint"},
+    "--sparsity": {
+        "type": float, "default": 0.35, "metavar": "SHARE", "help": "0 is the control; default: 0.35, the paper's",
+    },
+    "--way": _one_of(("frozen", "inside", "random", "resolution"), "WAY", "; default: frozen", default="frozen"),
+    "--at": {
+        "type": _at_least(1), "default": 4, "metavar": "N",
+        "help": "the layers before it prunes, or the side in pixels; default: 4",
+    },
+    "--sparsities": {
+        "nargs": "+", "type": float, "metavar": "SHARE",
+        "help": "the wanted ones; default: Table 2's, and on to 0.70",
+    },
+    "--inside": {"action": "store_true", "help": "pruning inside the detector, and what it is compared with"},
+    "--inside:bench": {"action": "store_true", "help": "what `sweep --inside` measured, at its size and twice it"},
+    "--variants": {"action": "store_true", "help": "also with the fill, other resizings, partial pruning"},
+    "--selectors": _one_of(
+        yolos.TABLE2_SELECTORS, "NAME", "; default: bavit-small, random, oracle-exact", nargs="+",
+    ),
+    "--selectors:all": _one_of(
+        COMPARED, "NAME", "; default: all that can be had; bavit-small is always among them", nargs="+",
+    ),
+    "--detector": {
+        "default": "yolos", "metavar": "NAME",
+        "help": "yolos as trained, yolos-f trained on with pruned pictures, yolos-control with whole ones, or what "
+        "train-inside left, as yolos-inside-4; default: yolos",
+    },
+    "--readout": {
+        "choices": ("tokens", "patches"), "default": "tokens",
+        "help": "tokens, the detector's own, or patches, its heads on the patch tokens; default: tokens",
+    },
+    "--profile:voc": _one_of(
+        PROFILE_NAMES, "NAME", "; default: BAVIT_PROFILE, or voc", default=os.environ.get("BAVIT_PROFILE") or "voc"
+    ),
+    "--threshold": {
+        "type": float, "default": 0.9, "metavar": "T", "help": "patches surer to be background go; default: 0.9",
+    },
+    "--min-score": {"type": float, "default": 0.5, "metavar": "S", "help": "of a box that is shown; default: 0.5"},
+    "--save": {"type": Path, "metavar": "FILE", "help": "the picture with its boxes"},
+    "--runtime": {
+        "choices": ("torch", "onnxruntime"), "default": "torch", "help": "torch (default), or onnxruntime after export",
+    },
+    "--int8": {"action": "store_true", "help": "the graphs in 8 bits, too; `detect` runs these"},
+    "--threads": {"nargs": "+", "type": _at_least(1), "default": [1, 2], "metavar": "N", "help": "default: 1 2"},
+    "--repeats": {"type": _at_least(1), "default": 20, "metavar": "N", "help": "timed rounds; default: 20"},
+}  # fmt: skip
 
-    def add(self, name: str, run: Callable, *options: str, words="", example: str = "") -> argparse.ArgumentParser:
-        """A verb with some of `_OPTIONS`, and `words` before them; its help is the docstring of `run`, and examples.
-
-        These are separated by semicolons.
-        """
-        self.parser.description += f"  {name:<16}{run.__doc__.splitlines()[0]}\n"
-        lines = "".join(f"\n  bavit {name} {line.strip()}".rstrip() for line in example.split(";"))
-        sub = self._verbs.add_parser(
-            name,
-            usage=f"bavit {name} {words}[options]",
-            description=inspect.cleandoc(run.__doc__),
-            epilog=f"for example:{lines}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        sub.set_defaults(run=run)
-        for option in options:
-            sub.add_argument(f"--{option}", **_OPTIONS[option])
-        return sub
+# In groups, in the order of use: a verb, what it does, what it can be given, and examples, separated by semicolons.
+_VERBS = {
+    "Pictures and weights": (
+        ("sample-world", sample_world, "--limit", ""),
+        ("download", download, "names", "voc2007 vit-tiny"),
+    ),
+    "Training": (
+        ("train-bavit", bavit.train, "--profile --dataset --rule --seed --limit --max-steps --store --model --recipe",
+         "--profile sample --store; --profile voc-512 --dataset voc2007 --rule box --store"),
+        ("train-yolos", yolos.train, "--profile --epochs --seed --limit --max-steps --max-minutes --store --start",
+         "--profile voc --start data/checkpoints/yolos-sample.safetensors --store"),
+        ("finetune", yolos.tune, "--profile --epochs --seed --limit --max-steps --max-minutes --store --sparsity",
+         "--profile sample --store; --profile sample --sparsity 0 --store"),
+        ("train-inside", inside.train, "--profile --seed --limit --max-steps --max-minutes --store --way --at",
+         "--profile sample --store; --profile sample --way inside --at 3 --store"),
+        ("train-selector", selectors.train, "name --profile --seed --limit --max-steps --store",
+         f"{next(iter(SELECTORS))} --profile sample --store"),
+    ),
+    "Measuring": (
+        ("ablate", bavit.ablate, "what --profile --limit --store", "depth init --profile voc-512 --store"),
+        ("calibrate", bavit.calibrate, "--profile --limit --store --dataset --rule", "--profile sample --store"),
+        ("postprocess", bavit.postprocess, "--profile --limit --store --dataset --rule", "--profile sample --store"),
+        ("sweep", yolos.fill_table2,
+         "--profile --limit --store --seed --sparsities --inside --variants --selectors --detector --readout",
+         "--profile sample --store; --profile sample --detector yolos-f --selectors bavit-small --store"),
+        ("objects", yolos.lost_objects, "--profile --limit --store --seed --selectors --detector --readout",
+         "--profile sample --store"),
+        ("compare", selectors.compare, "--profile --limit --store --selectors:all", "--profile sample --store"),
+        ("bench", yolos.bench, "--profile --store --inside:bench --repeats", "--profile voc-512 --store"),
+    ),
+    "Showing": (
+        ("notebooks", notebooks, "numbers --profile --refresh", "06 08 --profile sample --refresh"),
+        ("readme", readme, "", ""),
+    ),
+    "On the edge": (
+        ("detect", edge.detect, "picture --profile:voc --threshold --min-score --save --runtime --int8",
+         "photo.jpg --save out.jpg; photo.jpg --threshold 0.9 --runtime onnxruntime"),
+        ("export", edge.export, "--profile --int8", "--profile voc --int8"),
+        ("bench-edge", edge.bench_edge, "what:edge --profile --limit --store --threads --repeats",
+         "ap --profile voc --store; time --profile voc --store"),
+    ),
+}  # fmt: skip
 
 
 def _parser() -> argparse.ArgumentParser:
-    verbs = _Verbs()
-    verbs.group("Pictures and weights")
-    verbs.add("sample-world", sample_world, "limit")
-    verbs.add("download", download, words="NAME ... ", example="voc2007 vit-tiny").add_argument(
-        "names", nargs="+", choices=tuple(SOURCES), metavar="NAME", help="any of " + ", ".join(SOURCES)
-    )
-    verbs.group("Training")
-    _add_trainings(verbs)
-    verbs.group("Measuring")
-    _add_measurements(verbs)
-    verbs.group("Showing")
-    shown = verbs.add("notebooks", notebooks, "profile", words="[NN ...] ", example="06 08 --profile sample --refresh")
-    shown.add_argument("numbers", nargs="*", metavar="NN", help="notebooks by number; default: all")
-    shown.add_argument("--refresh", action="store_true", help="keep the outputs in the notebooks")
-    verbs.add("readme", readme)
-    verbs.group("On the edge")
-    _add_edge(verbs)
-    return verbs.parser
-
-
-def _add_trainings(verbs: _Verbs) -> None:
-    example = "--profile sample --store; --profile voc-512 --dataset voc2007 --rule box --store"
-    options = "profile", "dataset", "rule", "seed", *_STOPS, "store"
-    model = verbs.add("train-bavit", bavit.train, *options, example=example)
-    model.add_argument("--model", choices=tuple(DEPTHS), default="bavit-small", help="default: bavit-small")
-    model.add_argument("--recipe", choices=("best", "paper"), default="best", help="default: best")
-    options = "profile", "epochs", "seed", *_STOPS, "max-minutes", "store"
-    start = "--profile voc --start data/checkpoints/yolos-sample.safetensors --store"
-    detector = verbs.add("train-yolos", yolos.train, *options, example=start)
-    detector.add_argument("--start", type=Path, metavar="FILE", help="go on from another detector's checkpoint")
-    example = "--profile sample --store; --profile sample --sparsity 0 --store"
-    tune = verbs.add("finetune", yolos.tune, *options, example=example)
-    tune.add_argument(
-        "--sparsity", type=float, default=0.35, metavar="SHARE", help="0 is the control; default: 0.35, the paper's"
-    )
-    options = "profile", "seed", *_STOPS, "max-minutes", "store"
-    example = "--profile sample --store; --profile sample --way inside --at 4 --store"
-    within = verbs.add("train-inside", inside.train, *options, example=example)
-    ways = "frozen", "inside", "random", "resolution"
-    within.add_argument("--way", choices=ways, default="frozen", help=f"{', '.join(ways)}; default: frozen")
-    within.add_argument(
-        "--at", type=_positive, default=4, metavar="N", help="the layers before it prunes, or the side in pixels; default: 4"
-    )
-    options = "profile", "seed", *_STOPS, "store"
-    scoring = verbs.add(
-        "train-selector",
-        selectors.train,
-        *options,
-        words="WHOSE ",
-        example=f"{next(iter(SELECTORS))} --profile sample --store",
-    )
-    scoring.add_argument("name", choices=tuple(SELECTORS), metavar="WHOSE", help=" or ".join(SELECTORS))
-
-
-def _add_measurements(verbs: _Verbs) -> None:
-    common = "profile", "limit", "store"
-    ablate = verbs.add(
-        "ablate", bavit.ablate, *common, words="WHAT ... ", example="depth init --profile voc-512 --store"
-    )
-    ablate.add_argument(
-        "what", nargs="+", choices=tuple(ABLATIONS), metavar="WHAT", help="any of " + ", ".join(ABLATIONS)
-    )
-    for name, run in (("calibrate", bavit.calibrate), ("postprocess", bavit.postprocess)):
-        verbs.add(name, run, *common, "dataset", "rule", example="--profile sample --store")
-    example = "--profile sample --store; --profile sample --detector yolos-f --selectors bavit-small --store"
-    swept = verbs.add("sweep", yolos.fill_table2, *common, "seed", example=example)
-    swept.add_argument(
-        "--sparsities", nargs="+", type=float, metavar="SHARE", help="the wanted ones; default: Table 2's, and on to 0.70"
-    )
-    swept.add_argument("--inside", action="store_true", help="pruning inside the detector, and what it is compared with")
-    swept.add_argument("--variants", action="store_true", help="also with the fill, other resizings, partial pruning")
-    lost = verbs.add("objects", yolos.lost_objects, *common, "seed", example="--profile sample --store")
-    for verb in (swept, lost):
-        verb.add_argument(
-            "--selectors",
-            nargs="+",
-            choices=yolos.TABLE2_SELECTORS,
-            metavar="NAME",
-            help=f"any of {', '.join(yolos.TABLE2_SELECTORS)}; default: bavit-small, random, oracle-exact",
-        )
-        verb.add_argument(
-            "--detector",
-            default="yolos",
-            metavar="NAME",
-            help="yolos as trained, yolos-f trained on with pruned pictures, yolos-control with whole ones, or what "
-            "train-inside left, as yolos-inside-4; default: yolos",
-        )
-        verb.add_argument(
-            "--readout",
-            choices=("tokens", "patches"),
-            default="tokens",
-            help="tokens, the detector's own, or patches, its heads on the patch tokens; default: tokens",
-        )
-    compared = verbs.add("compare", selectors.compare, *common, example="--profile sample --store")
-    compared.add_argument(
-        "--selectors",
-        nargs="+",
-        choices=COMPARED,
-        metavar="NAME",
-        help=f"any of {', '.join(COMPARED)}; default: all that can be had; bavit-small is always among them",
-    )
-    compared.add_argument("--repeats", type=_positive, default=15, metavar="N", help="timed rounds; default: 15")
-    bench = verbs.add("bench", yolos.bench, "profile", "store", example="--profile voc-512 --batch 1 8 --store")
-    bench.add_argument(
-        "--batch", nargs="+", type=_positive, default=[1, 8], metavar="N", help="batch sizes; default: 1 8"
-    )
-    bench.add_argument("--inside", action="store_true", help="what `sweep --inside` measured, at its size and twice it")
-    bench.add_argument("--repeats", type=_positive, default=20, metavar="N", help="timed rounds; default: 20")
-
-
-def _add_edge(verbs: _Verbs) -> None:
-    example = "photo.jpg --save out.jpg; photo.jpg --threshold 0.9 --runtime onnxruntime"
-    found = verbs.add("detect", edge.detect, words="PICTURE ", example=example)
-    found.add_argument("picture", type=Path, metavar="PICTURE", help="a JPEG, PNG, WebP, BMP, TIFF or GIF file")
-    usual = os.environ.get("BAVIT_PROFILE") or "voc"
-    found.add_argument("--profile", **_OPTIONS["profile"] | {"default": usual, "help": _PROFILE.replace("sample", "voc")})
-    found.add_argument(
-        "--threshold", type=float, default=0.9, metavar="T", help="patches surer to be background go; default: 0.9"
-    )
-    found.add_argument("--min-score", type=float, default=0.5, metavar="S", help="of a box that is shown; default: 0.5")
-    found.add_argument("--save", type=Path, metavar="FILE", help="the picture with its boxes")
-    runtimes = ("torch", "onnxruntime")
-    found.add_argument("--runtime", choices=runtimes, default="torch", help="torch (default), or onnxruntime after export")
-    exported = verbs.add("export", edge.export, "profile", example="--profile voc --int8")
-    for verb in (found, exported):
-        verb.add_argument("--int8", action="store_true", help="the graphs in 8 bits, too; `detect` runs these")
-    example = "ap --profile voc --store; time --profile voc --store"
-    bench = verbs.add("bench-edge", edge.bench_edge, "profile", "limit", "store", words="WHAT ", example=example)
-    bench.add_argument("what", choices=("ap", "time"), metavar="WHAT", help="ap or time")
-    bench.add_argument("--threads", nargs="+", type=_positive, default=[1, 2], metavar="N", help="default: 1 2")
-    bench.add_argument("--repeats", type=_positive, default=20, metavar="N", help="timed rounds; default: 20")
+    layout = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser("bavit", "bavit <verb> [options]", add_help=False, **layout)
+    parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+    verbs = parser.add_subparsers(required=True, metavar="verb", help=argparse.SUPPRESS)
+    parser.description = _HEAD
+    for title, group in _VERBS.items():
+        parser.description += f"\n{title}\n"
+        for name, run, arguments, examples in group:
+            parser.description += f"  {name:<16}{run.__doc__.splitlines()[0]}\n"
+            lines = "".join(f"\n  bavit {name} {line.strip()}".rstrip() for line in examples.split(";"))
+            verb = verbs.add_parser(
+                name, description=inspect.cleandoc(run.__doc__), epilog=f"for example:{lines}", **layout
+            )
+            words = [verb.add_argument(key.split(":")[0], **_ARGUMENTS[key]) for key in arguments.split()]
+            forms = {None: "{}", "+": "{} ...", "*": "[{} ...]"}
+            words = [forms[word.nargs].format(word.metavar) for word in words if not word.option_strings]
+            verb.usage = " ".join(["bavit", name, *words, "[options]"])
+            verb.set_defaults(run=run)
+    return parser
 
 
 def main(argv: list[str] | None = None) -> int:

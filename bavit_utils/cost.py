@@ -3,15 +3,19 @@
 A multiply-add is one multiplication with its addition, half of two FLOP; norms, softmax and GELU are not counted.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
+from .bavit import create_bavit
 from .config import DEPTHS, PATCH_SIZE, Profile, get_profile
 from .paper import PAPER_SPARSITIES
+from .yolos import create_yolos
 
 EMBED_DIM = 192  # ViT-tiny's, for BAViT and YOLOS alike
 MLP_RATIO = 4
@@ -53,46 +57,30 @@ def token_reduction(yolos_tokens, bavit_tokens, sparsity, as_printed: bool = Fal
     return float(np.mean((yolos_tokens - (bavit_tokens + yolos_tokens * (1 - sparsity))) / yolos_tokens))
 
 
-def _linear(inputs: int, outputs: int) -> int:
-    return (inputs + 1) * outputs
+def bavit_parameters(depth: int = 2, patches: int = 576) -> int:
+    """Parameters of a BAViT of `depth` blocks on a square of so many patches (section 3.2)."""
+    return _parameters(lambda: create_bavit(depth, PATCH_SIZE * math.isqrt(patches)))
 
 
-def _vit_parameters(depth: int, positions: int, d: int) -> int:
-    """Patch embedding, positions, blocks and the last norm."""
-    block = _linear(d, 3 * d) + _linear(d, d) + _linear(d, MLP_RATIO * d) + _linear(MLP_RATIO * d, d) + 4 * d
-    return _linear(_PATCH_VALUES, d) + positions * d + depth * block + 2 * d
+def yolos_parameters() -> int:
+    """Parameters of the published YOLOS-tiny (6.5M in section 4.1): 50 x 83 patches have positions, for 91 labels."""
+    own = _parameters(lambda: create_yolos(range(91), img_size=512))
+    return own + (50 * 83 - 32 * 32) * EMBED_DIM
 
 
-def bavit_parameters(depth: int = 2, patches: int = 576, embed_dim: int = EMBED_DIM) -> int:
-    """Parameters of BAViT: a plain ViT without class token and a two-way linear layer on each token (section 3.2)."""
-    return _vit_parameters(depth, patches, embed_dim) + _linear(embed_dim, 2)
+def _parameters(create: Callable[[], nn.Module]) -> int:
+    with torch.device("meta"):  # without memory, and without drawing weights
+        return sum(parameter.numel() for parameter in create().parameters())
 
 
-def yolos_parameters(
-    depth: int = 12,
-    positions: int = 50 * 83,
-    num_detection_tokens: int = 100,
-    num_labels: int = 91,
-    embed_dim: int = EMBED_DIM,
-) -> int:
-    """Parameters of YOLOS: its position table has `positions` patches; no-object is one more than `num_labels`.
-
-    The defaults are the published YOLOS-tiny's (6.5M in section 4.1).
-    """
-    d, prefix = embed_dim, 1 + num_detection_tokens
-    heads = 4 * _linear(d, d) + _linear(d, num_labels + 1) + _linear(d, 4)
-    return _vit_parameters(depth, positions + 2 * prefix, d) + heads
-
-
-def block_multiply_adds(tokens, embed_dim: int = EMBED_DIM):
+def block_multiply_adds(tokens):
     """Multiply-adds of one transformer block on n = `tokens` tokens (a number or array): 12 n d^2 + 2 n^2 d."""
-    linear_layers = 4 * embed_dim**2 + 2 * MLP_RATIO * embed_dim**2
-    return tokens * linear_layers + 2 * tokens**2 * embed_dim
+    return tokens * (4 + 2 * MLP_RATIO) * EMBED_DIM**2 + 2 * tokens**2 * EMBED_DIM
 
 
-def bavit_multiply_adds(depth: int = 2, patches: int = 576, embed_dim: int = EMBED_DIM) -> int:
+def bavit_multiply_adds(depth: int = 2, patches: int = 576) -> int:
     """Multiply-adds of BAViT on one picture (section 4.1 says 1.961 GFLOPS for the defaults)."""
-    return patches * embed_dim * (_PATCH_VALUES + 2) + depth * block_multiply_adds(patches, embed_dim)
+    return patches * EMBED_DIM * (_PATCH_VALUES + 2) + depth * block_multiply_adds(patches)
 
 
 def yolos_multiply_adds(
@@ -101,23 +89,21 @@ def yolos_multiply_adds(
     depth: int = 12,
     num_detection_tokens: int = 100,
     num_labels: int = 80,
-    embed_dim: int = EMBED_DIM,
     after_layers: int = 0,
-    embed_pruned: bool = False,
 ) -> float:
     """Mean multiply-adds of YOLOS on a picture, from the kept patches of each picture (a number or an array [N]).
 
     Each picture's own count enters the quadratic term, so ragged pictures cost more than their mean. The first
-    `after_layers` layers see all `patches`; pruned patches are embedded only then, or with `embed_pruned` (a detector
-    that embeds before it gathers). Raises ValueError for counts outside 0 to `patches`.
+    `after_layers` layers see all `patches`; pruned patches are embedded only then. Raises ValueError for counts outside
+    0 to `patches`.
     """
-    kept, d, prefix = np.asarray(kept, dtype=np.float64), embed_dim, 1 + num_detection_tokens
+    kept, d, prefix = np.asarray(kept, dtype=np.float64), EMBED_DIM, 1 + num_detection_tokens
     if not kept.size or not ((kept >= 0) & (kept <= patches)).all():
         raise ValueError(f"kept counts are from 0 to {patches} patches a picture, not {kept}")
-    embedded = patches if embed_pruned or after_layers else kept
+    embedded = patches if after_layers else kept
     heads = num_detection_tokens * d * (4 * d + num_labels + 1 + 4)
-    dense = after_layers * block_multiply_adds(patches + prefix, d)
-    pruned = (depth - after_layers) * block_multiply_adds(kept + prefix, d)
+    dense = after_layers * block_multiply_adds(patches + prefix)
+    pruned = (depth - after_layers) * block_multiply_adds(kept + prefix)
     return float(np.mean(embedded * _PATCH_VALUES * d + dense + pruned + heads))
 
 

@@ -1,4 +1,4 @@
-"""What a person looks at: one style, figures and tables on disk that stay as they are, and what is laid over pictures.
+"""What a person looks at: one style, figures on disk that stay as they are, and what is laid over pictures.
 
 Pictures are uint8 [H, W, 3] of any size; a grid [rows, cols] is stretched over the whole of one, as pictures are warped
 to the square before they are cut into patches. Axes are in pixels of the picture, so that boxes can be drawn on top.
@@ -6,7 +6,6 @@ to the square before they are cut into patches. Axes are in pixels of the pictur
 
 import io
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from PIL import Image, ImageSequence
 
 from .annotations import IGNORE_INDEX
 from .config import Profile, figures_dir, get_profile
+from .tables import save_table
 
 # Okabe and Ito's colours, which colour-blind eyes tell apart, and what they stand for here.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
@@ -162,79 +162,6 @@ def _frames(file: Path | io.BytesIO) -> np.ndarray:
     """All pictures of a file, int [frames, H, W, 3]."""
     with Image.open(file) as image:
         return np.stack([np.asarray(frame.convert("RGB"), dtype=int) for frame in ImageSequence.Iterator(image)])
-
-
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
-
-
-def save_table(frame: pd.DataFrame, name: str, profile: Profile, caption: str) -> pd.DataFrame:
-    """Write `figures/<profile>/<name>.md` and `.tex`, with the caption, and `.csv`; returns the table as it is shown.
-
-    Shown numbers are strings, rounded by column, missing ones a dash; a row that was not run says so in words of its
-    own (`results.NOT_RUN`). The CSV holds all digits. Stored files whose numbers agree within 1e-6 are left untouched.
-    """
-    path = figures_dir(profile) / name
-    csv = frame.to_csv(index=False, lineterminator="\n")
-    shown = {".md": f"{caption}\n\n{markdown_table(frame)}", ".tex": latex_table(frame, name, caption)}
-    same_form = all(_same_form(path.with_name(name + suffix), text) for suffix, text in shown.items())
-    if not (same_form and _same_numbers(path.with_name(f"{name}.csv"), csv)):
-        for suffix, text in {**shown, ".csv": csv}.items():
-            path.with_name(name + suffix).write_text(text, encoding="utf-8")
-    return shown_table(frame)
-
-
-def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table as a reader sees it: every cell a string, rounded by column, and no index."""
-    return pd.DataFrame({column: _shown_column(frame[column]) for column in frame}, index=[""] * len(frame))
-
-
-def markdown_table(frame: pd.DataFrame) -> str:
-    """`shown_table` in GitHub's Markdown, numbers to the right."""
-    rule = [":--" if _is_text(frame[column]) else "--:" for column in frame]
-    shown = shown_table(frame).map(lambda cell: cell.replace("|", r"\|")).to_numpy().tolist()
-    return "".join(f"| {' | '.join(line)} |\n" for line in [list(frame), rule, *shown])
-
-
-def latex_table(frame: pd.DataFrame, name: str, caption: str) -> str:
-    """`shown_table` as a LaTeX table in booktabs' manner, labelled `tab:<name>`."""
-    columns = "".join("l" if _is_text(frame[column]) else "r" for column in frame)
-    caption, label = re.sub(r"([&%$#_{}])", r"\\\1", caption), f"tab:{name}"
-    return shown_table(frame).to_latex(
-        index=False, escape=True, caption=caption, label=label, column_format=columns, position="tb"
-    )
-
-
-def _is_text(column: pd.Series) -> bool:
-    return column.map(lambda value: isinstance(value, str)).any()
-
-
-def _same_numbers(path: Path, csv: str) -> bool:
-    stored = path.read_text(encoding="utf-8") if path.exists() else ""
-    if _NUMBER.sub("#", stored) != _NUMBER.sub("#", csv):
-        return False
-    old, new = (np.array(_NUMBER.findall(text), dtype=float) for text in (stored, csv))
-    return np.allclose(old, new, rtol=1e-6, atol=1e-6)
-
-
-def _same_form(path: Path, text: str) -> bool:
-    """Whether the stored file has this caption, and this text's cells but for digits."""
-    stored = path.read_text(encoding="utf-8") if path.exists() else ""
-    if path.suffix == ".md" and stored.split("\n", 1)[0] != text.split("\n", 1)[0]:  # its first line is the caption
-        return False
-    return re.sub(r"\d", "0", stored) == re.sub(r"\d", "0", text)
-
-
-def _shown_column(column: pd.Series) -> list[str]:
-    numbers = [float(value) for value in column if not isinstance(value, str | bool | np.bool_) and pd.notna(value)]
-    largest = max(map(abs, numbers), default=0)
-    decimals = 0 if all(map(float.is_integer, numbers)) else 3 if largest < 2 else 2 if largest < 100 else 1
-
-    def cell(value) -> str:
-        if isinstance(value, bool | np.bool_):
-            return "yes" if value else "no"
-        return value if isinstance(value, str) else "–" if pd.isna(value) else f"{value:,.{decimals}f}"
-
-    return [cell(value) for value in column]
 
 
 def curve(ax: Axes, rows: pd.DataFrame, x: str, y: str, name: str, label: str = "", band: tuple = ()) -> None:

@@ -53,7 +53,7 @@ def in_batches(
 
 
 def renormalise(pixels: Tensor, normalise: str) -> Tensor:
-    """A batch [B, 3, height, width] of mean = std = 0.5, normalised in `to_batch`'s words: hub YOLOS wants ImageNet's."""
+    """A batch [B, 3, height, width] of mean = std = 0.5, normalised as `to_batch` says: hub YOLOS wants ImageNet's."""
     if normalise == "bavit":
         return pixels
     mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in NORMS[normalise])

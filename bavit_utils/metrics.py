@@ -24,18 +24,13 @@ def number(x) -> float | None:
     return float(x) if np.isfinite(x) else None
 
 
-def shown(x: float | None, form: str = ".4f") -> str:
-    """A number for a person to read; "undefined" where it is None."""
-    return "undefined" if x is None else format(x, form)
+def resampling_weights(n_images: int, n_boot: int) -> np.ndarray:
+    """How often each picture counts, [1 + n_boot, n_images]: once in the first row, as drawn in the others."""
+    draws = np.random.default_rng(0).multinomial(n_images, np.full(n_images, 1 / n_images), size=n_boot)
+    return np.concatenate([np.ones((1, n_images)), draws])
 
 
-def resampling_weights(n_images: int, n_boot: int, seed: int) -> np.ndarray:
-    """How often each picture is drawn in each resample, [n_boot, n_images]; equal seeds draw equal pictures."""
-    draws = np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), size=n_boot)
-    return draws.astype(np.float64)
-
-
-def token_metrics(fg_prob, labels, n_boot: int = 1000, seed: int = 0) -> dict[str, float | None]:
+def token_metrics(fg_prob, labels, n_boot: int = 1000) -> dict[str, float | None]:
     """Token accuracy (Table 1) and what stands beside it, over all tokens that are not ignored (-100).
 
     `fg_prob` [N, rows, cols] and `labels` [N, rows, cols] (1 FG, 0 BG, -100 ignored). Keys: `accuracy` (FG where
@@ -46,14 +41,14 @@ def token_metrics(fg_prob, labels, n_boot: int = 1000, seed: int = 0) -> dict[st
     fg_prob, labels = flat_tokens(fg_prob, labels)
     valid, is_fg = labels != IGNORE_INDEX, labels == 1
     correct = ((fg_prob >= 0.5) == is_fg) & valid
-    weights = resampling_weights(len(labels), n_boot, seed)
+    weights = resampling_weights(len(labels), n_boot)
     with np.errstate(invalid="ignore"):  # a resample may hold no token with a label
-        resampled = (weights @ correct.sum(1)) / (weights @ valid.sum(1))
+        accuracy = (weights @ correct.sum(1)) / (weights @ valid.sum(1))
     fg_share = is_fg.sum() / valid.sum()
     both = 0 < fg_share < 1
     recalls = (correct[is_fg].mean(), correct[valid & ~is_fg].mean()) if both else (np.nan,)
     return {
-        **with_interval("accuracy", np.append(correct.sum() / valid.sum(), resampled)),
+        **with_interval("accuracy", accuracy),
         "majority": float(max(fg_share, 1 - fg_share)),
         "balanced_accuracy": number(np.mean(recalls)),
         "auroc": float(roc_auc_score(is_fg[valid], fg_prob[valid])) if both else None,
@@ -112,12 +107,9 @@ def _annotations(index: int, boxes, labels, **columns) -> list[dict]:
     """One dictionary an object, boxes from xyxy to pycocotools' xywh."""
     boxes = _array(boxes, np.float64).reshape(-1, 4)
     xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-    columns = {"category_id": _array(labels, np.int64), "area": xywh[:, 2] * xywh[:, 3]} | columns
+    columns = {"bbox": xywh, "category_id": _array(labels, np.int64), "area": xywh[:, 2:].prod(axis=1)} | columns
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [
-        {"image_id": index, "bbox": box, "iscrowd": 0} | dict(zip(columns, row, strict=True))
-        for box, row in zip(xywh.tolist(), rows, strict=True)
-    ]
+    return [{"image_id": index, "iscrowd": 0} | dict(zip(columns, row, strict=True)) for row in rows]
 
 
 class DetectionEvaluation:
@@ -144,7 +136,7 @@ class DetectionEvaluation:
             objects += _annotations(i, record.boxes, record.labels, area=_array(record.areas, np.float64), **flags)
             found += _annotations(i, boxes, prediction["labels"], score=scores)
         self._categories = sorted({a["category_id"] for a in objects})
-        self._resampled: dict[tuple[int, int], np.ndarray] = {}
+        self._resampled: dict[int, np.ndarray] = {}
         with contextlib.redirect_stdout(io.StringIO()):
             gt, dt = (_coco(len(records), annotations, self._categories) for annotations in (objects, found))
             coco_eval = _DifficultAware(gt, dt, "bbox")
@@ -182,12 +174,12 @@ class DetectionEvaluation:
             classes.append((pictures[order].astype(int), true, ignored, objects))
         return classes
 
-    def resampled(self, n_boot: int, seed: int) -> np.ndarray:
-        """AP of each resample of the pictures, [n_boot]; nan where a resample holds no object."""
-        if (n_boot, seed) not in self._resampled:
-            weights = resampling_weights(len(self.image_ids), n_boot, seed)
-            self._resampled[n_boot, seed] = self.weighted_average_precision(weights).mean(axis=1)
-        return self._resampled[n_boot, seed]
+    def resampled(self, n_boot: int) -> np.ndarray:
+        """AP, and that of each resample of the pictures, [1 + n_boot]; nan where there is no object."""
+        if n_boot not in self._resampled:
+            weights = resampling_weights(len(self.image_ids), n_boot)
+            self._resampled[n_boot] = self.weighted_average_precision(weights).mean(axis=1)
+        return self._resampled[n_boot]
 
     def weighted_average_precision(self, weights: np.ndarray) -> np.ndarray:
         """AP at each of the ten IoU thresholds, [B, 10]; picture i counts `weights[b, i]` times, `weights` [B, N]."""
@@ -225,18 +217,17 @@ def average_precision(records: Sequence, predictions: Sequence[dict]) -> dict[st
     return DetectionEvaluation(records, predictions).average_precision()
 
 
-def bootstrap_ap(evaluation: DetectionEvaluation, n_boot: int = 1000, seed: int = 0) -> dict[str, float | None]:
+def bootstrap_ap(evaluation: DetectionEvaluation, n_boot: int = 1000) -> dict[str, float | None]:
     """The 95 % basic interval of AP over resampled pictures, `AP_low`, `AP_high`: resamples mirrored at the estimate.
 
     AP is higher the fewer different pictures there are, so that percentiles of resamples would lie too high.
     """
-    ap, resampled = evaluation.average_precision()["AP"], evaluation.resampled(n_boot, seed)
-    mirrored = resampled if ap is None else (2 * ap - resampled).clip(0, 1)
-    return dict(zip(("AP_low", "AP_high"), interval(mirrored), strict=True))
+    ap, *resampled = evaluation.resampled(n_boot)
+    return dict(zip(("AP_low", "AP_high"), interval((2 * ap - np.array(resampled)).clip(0, 1)), strict=True))
 
 
 def paired_difference(
-    evaluation: DetectionEvaluation, reference: DetectionEvaluation, n_boot: int = 1000, seed: int = 0
+    evaluation: DetectionEvaluation, reference: DetectionEvaluation, n_boot: int = 1000
 ) -> dict[str, float | None]:
     """AP of `evaluation` less AP of `reference`, and its 95 % interval when both see the same resampled pictures.
 
@@ -244,9 +235,7 @@ def paired_difference(
     """
     if evaluation.image_ids != reference.image_ids:
         raise ValueError("a paired difference needs the same pictures in the same order on both sides")
-    low, high = interval(evaluation.resampled(n_boot, seed) - reference.resampled(n_boot, seed))
-    ours, theirs = evaluation.average_precision()["AP"], reference.average_precision()["AP"]
-    return {"delta_AP": None if ours is None else ours - theirs, "delta_low": low, "delta_high": high}
+    return with_interval("delta_AP", evaluation.resampled(n_boot) - reference.resampled(n_boot), "delta")
 
 
 def interval(resampled: np.ndarray) -> tuple[float | None, float | None]:
@@ -255,13 +244,7 @@ def interval(resampled: np.ndarray) -> tuple[float | None, float | None]:
     return tuple(map(number, np.percentile(defined, [2.5, 97.5]))) if len(defined) else (None, None)
 
 
-def with_interval(name: str, values: np.ndarray) -> dict[str, float | None]:
-    """Columns of an estimate `values[0]` and of its interval over the resamples `values[1:]`: `_low`, `_high`."""
+def with_interval(name: str, values: np.ndarray, ends: str | None = None) -> dict[str, float | None]:
+    """Columns of an estimate `values[0]` and of its interval over the resamples `values[1:]`: `<ends>_low`, `_high`."""
     low, high = interval(values[1:])
-    return {name: number(values[0]), f"{name}_low": low, f"{name}_high": high}
-
-
-def shown_interval(value: float, low: float, high: float, sign: str = "") -> str:
-    """A share and its interval in per cent, "98.0 [97.4, 98.5]"; with the sign "+" a difference, in points."""
-    shown = (round(100 * share, 1) + 0.0 for share in (value, low, high))  # without a minus before zero
-    return "{:{s}.1f} [{:{s}.1f}, {:{s}.1f}]".format(*shown, s=sign)
+    return {name: number(values[0]), f"{ends or name}_low": low, f"{ends or name}_high": high}

@@ -14,9 +14,9 @@ from nbconvert.preprocessors import CellExecutionError, ExecutePreprocessor
 
 from . import config
 from .config import Profile, figures_dir
-from .figures import markdown_table
 from .headlines import data_name
 from .results import NOT_RUN, load_rows
+from .tables import markdown_table
 
 CELL_SECONDS = 1200  # one cell may take so long
 PAPERS = {

@@ -9,7 +9,6 @@ import re
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from importlib import metadata
@@ -21,7 +20,7 @@ import torch
 from filelock import FileLock
 
 from . import config
-from .checks import writing
+from .checks import write_whole
 from .config import REPO
 from .data.records import Record, fingerprint
 
@@ -118,17 +117,14 @@ def save_rows(
         raise ValueError(f"{where}: no rows to save; a run that was not made is simply absent")
     path = Path(folder or config.RESULTS) / f"{name}.json"
     source = _plain(provenance, f"{where}, provenance")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        config.CACHE.mkdir(parents=True, exist_ok=True)
-        with FileLock(config.CACHE / f"{name}.lock"):  # a run of another process is neither lost nor half there
-            old = _read(path) if path.exists() else {"provenance": {}, "rows": []}
-            runs = dict(sorted({**old["provenance"], run: source}.items()))
-            all_rows = sorted([row for row in old["rows"] if row["run"] != run] + new, key=lambda row: row["run"])
-            lines = ",\n".join("  " + json.dumps(row, allow_nan=False) for row in all_rows)
-            head = json.dumps(runs, indent=1, allow_nan=False).replace("\n", "\n ")
-            _replace(path, f'{{\n "provenance": {head},\n "rows": [\n{lines}\n ]\n}}\n')
-    return path
+    config.CACHE.mkdir(parents=True, exist_ok=True)
+    with FileLock(config.CACHE / f"{name}.lock"):  # a run of another process is neither lost nor half there
+        old = _read(path)
+        runs = dict(sorted({**old["provenance"], run: source}.items()))
+        all_rows = sorted([row for row in old["rows"] if row["run"] != run] + new, key=lambda row: row["run"])
+        lines = ",\n".join("  " + json.dumps(row, allow_nan=False) for row in all_rows)
+        head = json.dumps(runs, indent=1, allow_nan=False).replace("\n", "\n ")
+        return write_whole(path, f'{{\n "provenance": {head},\n "rows": [\n{lines}\n ]\n}}\n'.encode())
 
 
 def store(
@@ -200,6 +196,8 @@ def check_against_stored(
 
 
 def _read(path: Path) -> dict:
+    if not path.exists():
+        return {"provenance": {}, "rows": []}
     try:
         content = json.loads(path.read_text())
         content["provenance"], [row["run"] for row in content["rows"]]
@@ -209,26 +207,13 @@ def _read(path: Path) -> dict:
     return content
 
 
-def _replace(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
 def load_rows(name: str, folder: str | os.PathLike | None = None, **where) -> pd.DataFrame:
     """The stored rows of `<folder>/<name>.json` whose columns have the given values (a list or tuple: any of them).
 
     `frame.attrs["provenance"]` maps each run in it to its provenance. Where nothing was measured the frame is empty,
     and its table says `NOT_RUN`. Raises ValueError, naming the file, where that is broken.
     """
-    path = Path(folder or config.RESULTS) / f"{name}.json"
-    content = _read(path) if path.exists() else {"provenance": {}, "rows": []}
+    content = _read(Path(folder or config.RESULTS) / f"{name}.json")
     rows = [row for row in content["rows"] if all(_matches(row.get(key), want) for key, want in where.items())]
     frame = pd.DataFrame(rows)
     runs = {row["run"] for row in rows}

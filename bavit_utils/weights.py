@@ -1,7 +1,6 @@
 """Weights on disk: safetensors files that carry their configuration."""
 
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -9,21 +8,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from .checks import check_number, writing
+from .checks import check_number, write_whole
 
 _GROUP = 32  # numbers of a row that share a scale; one for the whole row costs a detector some tenths of AP
 _SCALE = ".scale"  # ends the name of the scales of a matrix that is stored in 8 bits
 
 
 def save_weights(path: str | Path, state: dict[str, Tensor], metadata: dict, bits: int = 16) -> Path:
-    """Writes a state dict as one safetensors file, whole or not at all; `metadata` values are stored as JSON strings.
+    """Writes a state dict as one safetensors file, as of `write_whole`; `metadata` values are stored as JSON strings.
 
     `bits` of a floating-point number: 32 as it is, 16 half precision; 8 stores matrices as whole numbers with a scale
-    for each 32 of a row, and the rest in half precision. Equal weights give equal bytes. Returns the path; missing folders are made. OSError, with file
-    and remedy, where the disk is full. A writer that is killed leaves a file that ends in `.partial`.
+    for each 32 of a row, and the rest in half precision. Equal weights give equal bytes. Returns the path.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {}
     for name, tensor in state.items():
         tensor = tensor.detach().cpu()
@@ -32,15 +28,8 @@ def save_weights(path: str | Path, state: dict[str, Tensor], metadata: dict, bit
         elif bits < 32 and tensor.is_floating_point():
             tensor = tensor.half()
         tensors[name] = tensor.contiguous()
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with writing(path):
-            # Not save_file: when it is killed, it leaves a hidden file of a name of its own.
-            partial.write_bytes(_sorted(save(tensors, {key: json.dumps(value) for key, value in metadata.items()})))
-            os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    # Not save_file: when it is killed, it leaves a hidden file of a name of its own.
+    return write_whole(Path(path), _sorted(save(tensors, {key: json.dumps(value) for key, value in metadata.items()})))
 
 
 def _sorted(content: bytes) -> bytes:

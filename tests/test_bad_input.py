@@ -20,7 +20,6 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from safetensors.torch import save_file
 
-from bavit_utils import results
 from bavit_utils.bavit import create_bavit, load_bavit, save_bavit
 from bavit_utils.checks import check_number, check_room, inside
 from bavit_utils.config import Recipe, get_profile
@@ -623,7 +622,7 @@ def test_a_full_disk_names_file_and_remedy(tmp_path, monkeypatch):
         raise full
 
     with monkeypatch.context() as patch, refused(tmp_path, r"t.json can't be written \(No space left on device\)"):
-        patch.setattr(results, "_replace", fail)
+        patch.setattr(os, "replace", fail)
         save_rows("t", "r", [{"a": 2}], {}, tmp_path)
     with monkeypatch.context() as patch, refused(tmp_path, r"train can't be written \(No space left on device\)"):
         patch.setattr("bavit_utils.data.sample_world.ProcessPoolExecutor", fail)

@@ -10,7 +10,7 @@ import torch
 from bavit_utils.config import get_profile
 from bavit_utils.cost import multiply_adds
 from bavit_utils.experiments import benchmark
-from bavit_utils.experiments.benchmark import SPARSITIES, break_even, ragged_masks, throughput, times_dense
+from bavit_utils.experiments.benchmark import SPARSITIES, break_even, ragged_masks, speed_at, throughput
 
 SAMPLE = get_profile("sample")
 
@@ -54,30 +54,14 @@ def test_rows_name_what_was_measured(maps, monkeypatch):
         assert (row["most_kept"] or 16) >= (row["fewest_kept"] or 0)
 
 
-@pytest.mark.parametrize("method, pad", [("gather", None), ("mask", False), ("pad", True)])
-def test_the_run_whose_memory_is_measured_keeps_the_given_counts(monkeypatch, method, pad):
+@pytest.mark.parametrize("method, kept", [("gather", [3, 5]), ("pad", [3, 5]), ("transformers", None)])
+def test_the_run_whose_memory_is_measured_keeps_the_given_counts(monkeypatch, method, kept):
     seen = []
-    monkeypatch.setattr(benchmark._Pair, "pruned", lambda self, *args: seen.append(args))
-    benchmark.memory_run("sample", 2, method, [3, 5])()
-    assert seen[0][0].flatten(1).sum(1).tolist() == [3, 5] and seen[0][1] is pad
-
-
-def test_the_dense_runs_whose_memory_is_measured_are_themselves(monkeypatch):
-    seen = []
-    for method in ("dense", "transformers"):
-        monkeypatch.setattr(benchmark._Pair, method, lambda self, method=method: seen.append(method))
-        benchmark.memory_run("sample", 1, method, None)()
-    assert seen == ["dense", "transformers"]
-
-
-def test_every_method_runs(maps):
-    tiny = replace(SAMPLE, detector_img_size=64, detector_depth=1, bavit_img_size=48)
-    pair, seen = benchmark._Pair(tiny, 2), []
-    keep = ragged_masks(tiny, maps, 0.35, 2)
-    pair.detector.detector.class_labels_classifier.register_forward_hook(lambda *args: seen.append(args[2].shape))
-    for run in (pair.dense, pair.transformers, *(lambda p=p: pair.pruned(keep, p) for p in (None, False, True))):
-        run()
-    assert len(seen) == 5 and len(set(seen)) == 1
+    monkeypatch.setattr(benchmark._Pair, "run", lambda self, method, keep=None: seen.append((method, keep)))
+    benchmark.memory_run("sample", 2, method, kept, "cpu", torch.get_num_threads())()
+    ((ran, keep),) = seen
+    assert ran == method and (kept is None) == (keep is None)
+    assert kept is None or keep.flatten(1).sum(1).tolist() == kept
 
 
 def test_whoever_prunes_has_run_bavit(maps, monkeypatch):
@@ -107,17 +91,18 @@ def test_whoever_prunes_has_run_bavit(maps, monkeypatch):
     monkeypatch.setattr(benchmark, "measure_latency", watched)
     tiny = replace(SAMPLE, detector_img_size=64, detector_depth=1, bavit_img_size=48)
     throughput(tiny, maps, batches=(2,))
-    assert {"dense", "transformers", ("gather", 0.35), ("mask", 0.35), ("pad", 0.35)} <= timed.keys()
+    assert {("dense", 0), ("transformers", 0), ("gather", 0.35), ("mask", 0.35), ("pad", 0.35)} <= timed.keys()
     for key, calls in timed.items():
-        assert calls == ([("detector", 2)] if isinstance(key, str) else [("bavit", 2), ("detector", 2)]), key
+        assert calls == ([("detector", 2)] if key[0] in ("dense", "transformers") else [("bavit", 2), ("detector", 2)]), key
     prefix = 2 * (1 + tiny.num_detection_tokens)
-    assert computed["dense"] == computed["transformers"] == 2 * 16 + prefix
+    assert computed["dense", 0] == computed["transformers", 0] == 2 * 16 + prefix
     assert computed["gather", 0.35] == ragged_masks(tiny, maps, 0.35, 2).sum().item() + prefix
 
 
 ROWS = pd.DataFrame(
     [
-        {"batch": batch, "method": method, "sparsity": sparsity, "speedup": speedup, "median_ms": 100 * batch / speedup}
+        {"batch": batch, "method": method, "sparsity": sparsity, "speedup": speedup}
+        | dict.fromkeys(("median_ms", "q25_ms", "q75_ms"), 100 * batch / speedup)
         for batch in (1, 8)
         for method, sparsity, speedup in (
             ("dense", 0.0, 1.0), ("gather", 0.5, 2.0), ("gather", 0.0, 0.9), ("gather", 0.1, 1.1), ("pad", 0.05, 3.0),
@@ -133,5 +118,5 @@ def test_break_even_lies_between_the_measured_sparsities():
 
 
 def test_speed_between_the_measured_sparsities_is_interpolated_in_time():
-    found = times_dense(ROWS, 8, pd.Series([0.1, 0.3, 0.5]))
-    np.testing.assert_allclose(found, [1.1, 1 / np.mean([1 / 1.1, 1 / 2]), 2])
+    for found in speed_at(ROWS, 8, pd.Series([0.1, 0.3, 0.5])):
+        np.testing.assert_allclose(found, [1.1, 1 / np.mean([1 / 1.1, 1 / 2]), 2])

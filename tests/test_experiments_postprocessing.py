@@ -9,7 +9,6 @@ from bavit_utils.annotations import IGNORE_INDEX
 from bavit_utils.experiments.calibration import checked_tokens
 from bavit_utils.experiments.postprocessing import _moved_threshold, papers_setting, postprocessing_rows
 from bavit_utils.pruning import fill_neighbours, keep_mask
-from bavit_utils.results import load_rows, save_rows
 
 
 @pytest.fixture
@@ -33,22 +32,22 @@ def test_the_whole_grid_is_there(maps_and_labels):
     assert len(paper) == 1 and paper.iloc[0][["neighbours", "more_than", "step"]].tolist() == [8, 2, 3]
 
 
-def test_every_setting_is_fill_neighbours(maps_and_labels):
+@pytest.mark.parametrize("unlabelled", [0, 6])
+def test_every_setting_is_fill_neighbours_and_its_rival_prunes_as_many_tokens_by_threshold(maps_and_labels, unlabelled):
     maps, labels = maps_and_labels
+    labels[:unlabelled] = IGNORE_INDEX  # counted for sparsity alone
+
+    def outcome(keep):
+        right = (keep == (labels == 1))[labels != IGNORE_INDEX]
+        return keep[labels == 1].double().mean().item(), right.double().mean().item()
+
     for row in rows_of(maps, labels).itertuples():
         filled = fill_neighbours(keep_mask(maps, 0.5), row.step, row.more_than, row.neighbours)
-        assert row.sparsity == pytest.approx(1 - filled.double().mean().item())
-        assert row.fg_recall == pytest.approx(filled[labels == 1].double().mean().item())
-        assert row.accuracy == pytest.approx((filled == (labels == 1)).double().mean().item())
-
-
-def test_the_rival_prunes_as_many_tokens_by_threshold(maps_and_labels):
-    maps, labels = maps_and_labels
-    for row in rows_of(maps, labels).itertuples():
         alone = keep_mask(maps, row.threshold_alone)
-        assert 1 - alone.double().mean().item() == pytest.approx(row.sparsity)
-        assert row.fg_recall_alone == pytest.approx(alone[labels == 1].double().mean().item())
-        assert row.accuracy_alone == pytest.approx((alone == (labels == 1)).double().mean().item())
+        sparsity = pytest.approx(row.sparsity)
+        assert 1 - filled.double().mean().item() == sparsity == 1 - alone.double().mean().item()
+        assert (row.fg_recall, row.accuracy) == pytest.approx(outcome(filled))
+        assert (row.fg_recall_alone, row.accuracy_alone) == pytest.approx(outcome(alone))
         assert row.delta_fg_recall == pytest.approx(row.fg_recall - row.fg_recall_alone)
         assert row.delta_accuracy == pytest.approx(row.accuracy - row.accuracy_alone)
 
@@ -100,28 +99,6 @@ def test_the_change_in_accuracy_is_to_no_fill(maps_and_labels):
     assert len(moved) and (moved.change_accuracy_low < moved.change_accuracy_high).all()
     assert (moved.change_accuracy_low <= moved.change_accuracy).all()
     assert (moved.change_accuracy <= moved.change_accuracy_high).all()
-
-
-def test_filling_recalls_more_and_prunes_less_with_every_step(maps_and_labels):
-    for _, line in rows_of(*maps_and_labels).query("more_than == 2").groupby("neighbours"):
-        assert line.step.tolist() == [0, 1, 2, 3, 4, 5]
-        assert line.fg_recall.is_monotonic_increasing and line.sparsity.is_monotonic_decreasing
-        assert line.fg_recall.iloc[1] > line.fg_recall.iloc[0]
-
-
-def test_unlabelled_tokens_count_for_sparsity_alone(maps_and_labels):
-    maps, labels = maps_and_labels
-    labels = labels.clone()
-    labels[:6] = IGNORE_INDEX
-    row = rows_of(maps, labels).query("neighbours == 8 and more_than == 2 and step == 2").iloc[0]
-    filled = fill_neighbours(keep_mask(maps, 0.5), 2)
-    assert row["sparsity"] == pytest.approx(1 - filled.double().mean().item())
-    assert row["accuracy"] == pytest.approx((filled == (labels == 1))[6:].double().mean().item())
-
-
-def test_rows_can_be_stored(maps_and_labels, tmp_path):
-    save_rows("postprocessing-sample", "a-run", postprocessing_rows(*maps_and_labels, n_boot=50), {}, tmp_path)
-    assert len(papers_setting(load_rows("postprocessing-sample", tmp_path))) == 1
 
 
 def test_unfit_input_is_refused(maps_and_labels):

@@ -107,12 +107,6 @@ def test_speed_and_memory_are_those_at_the_papers_size_nearest_to_the_papers_spa
     assert one(table, "peak memory").ours == "104 MB, dense 140 (batch 8)"
 
 
-def test_another_profiles_rows_join_them():
-    table = headlines(get_profile("coco"))
-    assert one(table, "change in AP", "COCO subset").paper == one(table, "change in AP", "sample world").paper
-    assert len(table) == len(headlines(SAMPLE)) + 2
-
-
 def test_they_fit_a_terminal_of_a_hundred_columns_and_nothing_is_cut():
     table = headlines(get_profile("coco"))
     text = as_text(table)

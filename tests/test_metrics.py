@@ -18,7 +18,6 @@ from bavit_utils.metrics import (
     fg_recall_at,
     interval,
     paired_difference,
-    shown_interval,
     token_metrics,
     with_interval,
 )
@@ -164,12 +163,6 @@ def test_average_precision_equals_pycocotools(seed, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_tensors_and_arrays_give_the_same():
-    records, predictions = random_set(5)
-    tensors = [{key: torch.tensor(value) for key, value in p.items()} for p in predictions]
-    assert average_precision(records, tensors) == average_precision(records, predictions)
-
-
 def test_perfect_and_empty_predictions():
     records, _ = random_set(1)
     perfect = [prediction(r.boxes, r.labels, np.ones(len(r.labels))) for r in records]
@@ -208,16 +201,6 @@ def test_a_difficult_object_is_neither_right_nor_wrong_and_no_crowd():
         assert average_precision(as_crowd, two)["AP"] == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_own_accumulation_equals_pycocotools(seed):
-    records, predictions = random_set(seed, n=40, classes=6)
-    evaluation = DetectionEvaluation(records, predictions)
-    stats = by_hand(records, predictions)
-    ap = evaluation.weighted_average_precision(np.ones((1, len(records))))[0]
-    assert ap.mean() == pytest.approx(stats[0], abs=1e-9)
-    assert (ap[0], ap[5]) == pytest.approx((stats[1], stats[2]), abs=1e-9)
-
-
 @pytest.mark.parametrize("n", [8, 25])  # among 8 pictures some draws leave a class without objects
 @pytest.mark.parametrize("seed", range(3))
 def test_a_picture_drawn_twice_counts_twice(seed, n):
@@ -236,7 +219,7 @@ def test_intervals_hold_the_number_and_paired_ones_are_narrower():
     a, b = DetectionEvaluation(records, good), DetectionEvaluation(records, worse)
     own, other = bootstrap_ap(a, 200), bootstrap_ap(b, 200)
     assert own["AP_low"] < a.average_precision()["AP"] < own["AP_high"]
-    assert own == bootstrap_ap(DetectionEvaluation(records, good), 200) != bootstrap_ap(a, 200, seed=1)
+    assert own == bootstrap_ap(DetectionEvaluation(records, good), 200)
     found = paired_difference(a, b, 200)
     assert found["delta_AP"] == pytest.approx(a.average_precision()["AP"] - b.average_precision()["AP"])
     assert 0 < found["delta_low"] < found["delta_AP"] < found["delta_high"]
@@ -251,7 +234,7 @@ def test_the_interval_of_ap_is_not_shifted_as_resamples_are():
     truth, holds = average_precision(records, predictions)["AP"], []
     for start in range(0, 1000, 40):
         part = DetectionEvaluation(records[start : start + 40], predictions[start : start + 40])
-        found, ap, resampled = bootstrap_ap(part, 100), part.average_precision()["AP"], part.resampled(100, 0)
+        found, ap, resampled = bootstrap_ap(part, 100), part.average_precision()["AP"], part.resampled(100)[1:]
         low, high = np.percentile(resampled, [2.5, 97.5])
         assert (found["AP_low"], found["AP_high"]) == pytest.approx((2 * ap - high, 2 * ap - low))
         holds.append((found["AP_low"] <= truth <= found["AP_high"], low <= truth <= high))
@@ -261,7 +244,7 @@ def test_the_interval_of_ap_is_not_shifted_as_resamples_are():
 
 def test_the_interval_of_ap_stays_within_nothing_and_everything():
     for ap, resampled, expected in ((0.1, (0.0, 0.4), (0, 0.2)), (0.9, (0.6, 1.0), (0.8, 1))):
-        made = SimpleNamespace(average_precision=lambda: {"AP": ap}, resampled=lambda *args: np.repeat(resampled, 50))
+        made = SimpleNamespace(resampled=lambda n_boot: np.array([ap, *np.repeat(resampled, 50)]))
         assert tuple(bootstrap_ap(made).values()) == pytest.approx(expected)
 
 
@@ -277,20 +260,6 @@ def test_bad_detections_are_refused():
     other = DetectionEvaluation(records[::-1], predictions[::-1])
     with pytest.raises(ValueError, match="same pictures"):
         paired_difference(DetectionEvaluation(records, predictions), other)
-
-
-def test_intervals_are_of_95_per_cent():
-    """Of a mean over pictures it is known; of AP, those of the resamples, wherever they are put."""
-    rng = np.random.default_rng(0)
-    share = rng.uniform(0.3, 0.9, 200)
-    right = np.arange(100) < 100 * share[:, None]
-    row = token_metrics(np.where(right, 0.9, 0.1).reshape(200, 10, 10), np.ones((200, 10, 10)))
-    width = 2 * 1.96 * right.mean(axis=1).std() / 200**0.5
-    assert row["accuracy_high"] - row["accuracy_low"] == pytest.approx(width, rel=0.1)
-    evaluation = DetectionEvaluation(*random_set(0, n=60))
-    found = bootstrap_ap(evaluation)
-    ends = np.percentile(evaluation.resampled(1000, 0), [2.5, 97.5])
-    assert found["AP_high"] - found["AP_low"] == pytest.approx(ends[1] - ends[0], rel=0.02)
 
 
 def test_sizes_are_of_the_areas_that_are_given():
@@ -318,9 +287,3 @@ def test_an_interval_holds_95_of_100_and_leaves_out_what_is_not_defined():
     assert interval(drawn) == (25, 975) and interval(drawn[-1:]) == (None, None)
     columns = with_interval("share", np.concatenate([[7.0], drawn]))
     assert columns == {"share": 7, "share_low": 25, "share_high": 975}
-
-
-def test_intervals_are_shown_in_per_cent():
-    assert shown_interval(0.98, 0.9744, 0.9851) == "98.0 [97.4, 98.5]"
-    assert shown_interval(-0.028, -0.0371, 0.004, "+") == "-2.8 [-3.7, +0.4]"
-    assert shown_interval(-0.0001, -0.003, 0.003, "+") == "+0.0 [-0.3, +0.3]"

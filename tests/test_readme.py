@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 from download_server import make_tar, make_zip, offer, put_file
-from workshop import OWN_FOLDER, few, run
+from workshop import few, run
 
 from bavit_utils import cli
 from bavit_utils.cli import _parser
@@ -17,7 +17,6 @@ from bavit_utils.data.sources import Source
 from bavit_utils.edge.detector import edge_folder
 from bavit_utils.edge.export import export_pair
 from bavit_utils.edge.on_torch import load_pair
-from bavit_utils.headlines import with_headlines
 from bavit_utils.reproduce import notebook_paths
 
 PAGES = ("README.md", "data/README.md", "CONTRIBUTING.md")
@@ -165,15 +164,7 @@ def test_a_typed_result_is_seen_unless_it_is_the_papers(result):
     assert unproven(f"{told} Every 16 x 16 patch, 5.5 GB, 256 pixels, 95 % intervals.") == [f"Pruning costs {result}."]
 
 
-def test_the_rows_are_between_the_marks():
-    assert unproven(with_headlines(TEXTS["README.md"])) == []
-
-
 def test_the_files_that_the_texts_name_exist():
     places = [REPO, REPO / "bavit_utils", REPO / "data", REPO / "tests", REPO / "figures"]
     for name in set(re.findall(r"`([\w/]+\.(?:py|yml|md|lock|cff))`", WHOLE)):
         assert any((place / name).exists() for place in places), name
-
-
-def test_own_pictures_in_the_readme_are_those_of_the_test():
-    assert f"BAVIT_DATA_DIR={OWN_FOLDER.as_posix()}" in TEXTS["README.md"]

@@ -4,39 +4,36 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from test_selectors_scores import inputs  # noqa: F401
 
 from bavit_utils import sweep
 from bavit_utils.bavit import foreground_probability
 from bavit_utils.config import get_profile
 from bavit_utils.cost import bavit_multiply_adds, multiply_adds
-from bavit_utils.data.pretrained import profile_detector
-from bavit_utils.data.records import load_records
 from bavit_utils.metrics import DetectionEvaluation, paired_difference
 from bavit_utils.pruning import sparsity
 from bavit_utils.selectors import comparison as module
 from bavit_utils.selectors import scores
-from bavit_utils.selectors.comparison import DENSE, ReferenceCurve, compare
+from bavit_utils.selectors.comparison import DENSE, compare, curve_at
 from bavit_utils.selectors.runs import CHOICES, COMPARED, chosen_runs
-from bavit_utils.selectors.scores import Inputs
 from bavit_utils.yolos import PrunedYolos, predict
 
 SAMPLE, COCO = get_profile("sample"), get_profile("coco")
 
 
 @pytest.fixture(scope="module")
-def inputs():
-    records = load_records("sample", "val", 6)
-    detector, path = profile_detector(SAMPLE)
-    return Inputs(SAMPLE, records, [record.image() for record in records], PrunedYolos(detector).eval(), path)
-
-
-@pytest.fixture(scope="module")
-def budgets(inputs):
+def budgets(inputs):  # noqa: F811
     return {run.budget: run.cost(SAMPLE) for run in chosen_runs("bavit-small", inputs, (0.46, 0.2))}
 
 
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr(module, "BETWEEN", ())
+    monkeypatch.setattr(module, "REPEATS", 1)
+
+
 @pytest.mark.parametrize("name", COMPARED)
-def test_every_selector_meets_its_budgets(inputs, budgets, name):
+def test_every_selector_meets_its_budgets(inputs, budgets, name):  # noqa: F811
     seen = list(COMPARED[name](inputs, budgets))
     assert seen and len({(run.selector, run.budget, run.seed) for run in seen}) == len(seen)
     for run in seen:
@@ -53,7 +50,7 @@ def test_every_selector_meets_its_budgets(inputs, budgets, name):
     assert {run.seed for run in seen} == ({0, 1, 2, 3, 4} if name == "random" else {0})
 
 
-def test_costs_are_those_of_table_2_here_and_at_the_papers_sizes(inputs):
+def test_costs_are_those_of_table_2_here_and_at_the_papers_sizes(inputs):  # noqa: F811
     run = next(chosen_runs("bavit-small", inputs, (0.35,)))
     kept = run.keep.flatten(1).sum(1).numpy()
     assert run.cost(SAMPLE) == pytest.approx(multiply_adds(kept, SAMPLE))
@@ -71,9 +68,9 @@ def test_costs_are_those_of_table_2_here_and_at_the_papers_sizes(inputs):
     assert smaller.selector == "resolution-224" and smaller.cost(COCO) == multiply_adds(784, COCO, None, patches=784)
 
 
-def test_rows_pair_with_bavit_at_equal_sparsity_and_at_equal_cost(inputs, tmp_path, monkeypatch):
+def test_rows_pair_with_bavit_at_equal_sparsity_and_at_equal_cost(inputs, tmp_path, monkeypatch):  # noqa: F811
     names = ("bavit-small", "centre", "tome", "resolution")
-    rows = compare(inputs, names, tmp_path, sparsities=(0.46, 0.2), repeats=1, between=())
+    rows = compare(inputs, names, tmp_path, sparsities=(0.46, 0.2))
     found = {(row["selector"], row["budget"]): row for row in rows}
     assert len(found) == len(rows) == 1 + 2 + 2 + 2 + 3
     pair = (next(chosen_runs(name, inputs, (0.46,))) for name in ("centre", "bavit-small"))
@@ -96,12 +93,12 @@ def test_rows_pair_with_bavit_at_equal_sparsity_and_at_equal_cost(inputs, tmp_pa
         raise AssertionError("detected again")
 
     monkeypatch.setattr(sweep, "predict", never)  # all is there already
-    again = compare(inputs, names, tmp_path, sparsities=(0.46, 0.2), repeats=1, between=())
+    again = compare(inputs, names, tmp_path, sparsities=(0.46, 0.2))
     times = {"latency_ms_b1": 0, "paper_latency_ms_b1": 0}
     assert [row | times for row in again] == [row | times for row in rows]
 
 
-def test_time_at_the_papers_sizes_is_of_their_networks(inputs, monkeypatch):
+def test_time_at_the_papers_sizes_is_of_their_networks(inputs, monkeypatch):  # noqa: F811
     """BAViT at 384 px and the detector at 512 px, with the same share of tokens and after the same share of layers."""
     seen, looked = [], []
 
@@ -131,71 +128,17 @@ def test_time_at_the_papers_sizes_is_of_their_networks(inputs, monkeypatch):
     assert seen.pop()[0] == 448
 
 
-def test_an_interrupted_comparison_goes_on(inputs, tmp_path, monkeypatch):
-    calls, real = [], sweep.predict
-
-    def counted(*args, **kwargs):
-        calls.append(args)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(sweep, "predict", counted)
-    arguments = (inputs, ("bavit-small", "random"), tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        compare(*arguments, sparsities=(0.35,), repeats=0, between=())
-    rows = compare(*arguments, sparsities=(0.35,), repeats=0, between=())
-    assert all(row["latency_ms_b1"] is None for row in rows)  # not timed
-    assert len(calls) == 3 + 1 + 5 - 1  # dense, BAViT, the interrupted one again and four more seeds
-
-
 def test_the_reference_curve_is_straight_between_its_points():
-    class Made:
-        def __init__(self, ap):
-            self.ap = ap
-
-        def average_precision(self):
-            return {"AP": self.ap}
-
-        def resampled(self, n_boot, seed):
-            return self.ap + np.linspace(-0.1, 0.1, n_boot)
-
-    curve = ReferenceCurve([3.0, 1.0], [Made(0.4), Made(0.2)])
-    delta, low, high = curve.difference(Made(0.35), 2.0)
-    assert delta == pytest.approx(0.05) and low == pytest.approx(0.05) and high == pytest.approx(0.05)
-    assert curve.difference(Made(0.35), 0.9) == curve.difference(Made(0.35), 3.1) == (None, None, None)
+    curve = [3.0, 1.0], [np.array([0.4, 0.3, 0.6]), np.array([0.2, 0.1, 0.2])]
+    np.testing.assert_allclose(curve_at(2.0, *curve), [0.3, 0.2, 0.4])
+    assert curve_at(3.0, *curve).tolist() == [0.4, 0.3, 0.6]  # exactly: a point of the curve is no better than itself
+    assert np.isnan(curve_at(0.9, *curve)).all() and np.isnan(curve_at(3.1, *curve)).all()
 
 
-def test_other_weights_never_meet_kept_detections(inputs, tmp_path, monkeypatch):
-    compare(inputs, ("bavit-small",), tmp_path, sparsities=(0.35,), repeats=1, between=())
-    before = {path for path in tmp_path.rglob("*.safetensors")}
+def test_other_weights_never_meet_kept_detections(inputs, tmp_path, monkeypatch):  # noqa: F811
+    compare(inputs, ("bavit-small",), tmp_path, sparsities=(0.35,))
+    before = set(tmp_path.rglob("*.safetensors"))
     monkeypatch.setattr(module, "short_hash", lambda path: "another")
-    compare(inputs, ("bavit-small",), tmp_path, sparsities=(0.35,), repeats=1, between=())
-    new = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.safetensors")} - {
-        path.relative_to(tmp_path).as_posix() for path in before
-    }
+    compare(inputs, ("bavit-small",), tmp_path, sparsities=(0.35,))
+    new = {path.relative_to(tmp_path).as_posix() for path in set(tmp_path.rglob("*.safetensors")) - before}
     assert new == {"bavit-small-another/budget-0.35-seed-0.safetensors"}
-
-
-@pytest.mark.parametrize(
-    ("name", "looks"),
-    [
-        *((name, "foreground_probability") for name in ("bavit-small", "bavit-small-topk", "bavit-large", "layer-2")),
-        *((name, "head_scores") for name in ("sparse-detr", "focus-detr", "focus-detr-threshold")),
-        ("centre", None),
-    ],
-)
-def test_whoever_looks_at_the_picture_is_timed_with_it(inputs, monkeypatch, name, looks):
-    seen = []
-    for module, function in ((scores, "foreground_probability"), (scores, "head_scores"), (PrunedYolos, "forward")):
-        original = getattr(module, function)
-
-        def watched(*args, original=original, function=function, **options):
-            seen.append(function)
-            return original(*args, **options)
-
-        monkeypatch.setattr(module, function, watched)
-    work = next(chosen_runs(name, inputs, (0.35,))).work(inputs)
-    seen.clear()
-    work()
-    assert seen == [looks, "forward"] if looks else seen == ["forward"]

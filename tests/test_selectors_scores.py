@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from bavit_utils.annotations import labels_for
-from bavit_utils.bavit import foreground_maps, load_bavit
 from bavit_utils.config import get_profile
 from bavit_utils.cost import bavit_multiply_adds
 from bavit_utils.data.pretrained import profile_detector
@@ -55,11 +54,6 @@ def test_those_that_look_see_each_picture_alone(inputs, name):
     torch.testing.assert_close(scores(name, two), found[2:4], rtol=1e-4, atol=1e-4)
     mirrored = replace(two, images=[image[:, ::-1].copy() for image in two.images])
     assert not torch.allclose(scores(name, mirrored), found[2:4], atol=1e-3)
-
-
-def test_bavit_is_the_bavit_of_table_2(inputs):
-    maps = foreground_maps(load_bavit(SAMPLE.checkpoint("bavit-small")), inputs.images)
-    assert torch.equal(scores("bavit-small", inputs), maps)
 
 
 @pytest.mark.parametrize("name", ["oracle-mask", "oracle-box", "oracle-exact", "oracle-near"])

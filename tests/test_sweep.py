@@ -119,7 +119,7 @@ def test_the_commands_store_rows_and_share_their_detections(tmp_path, monkeypatc
     monkeypatch.setattr(config, "RUNS", tmp_path)
     monkeypatch.setattr(yolos_verbs, "SWEEP_SPARSITIES", (0.35,))
     monkeypatch.setattr(yolos_verbs, "LOST_SPARSITIES", (0.35,))
-    monkeypatch.setattr(yolos_verbs, "save_rows", lambda name, run, rows, source: stored.update({name: (run, rows)}))
+    monkeypatch.setattr(yolos_verbs, "store", lambda name, run, rows, *_: stored.update({name: (run, rows)}))
     options = ["--profile", "sample", "--limit", "3", "--selectors", "bavit-small", "--store"]
     assert main(["sweep", *options]) == 0
     run, rows = stored["table2-sample"]

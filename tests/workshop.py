@@ -57,6 +57,8 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(yolos_verbs, "SWEEP_SPARSITIES", (0.35, 0.0))
     patch.setattr(comparison, "compare", partial(comparison.compare, sparsities=(0.35,)))
     patch.setattr(comparison, "N_BOOT", 20)
+    patch.setattr(comparison, "BETWEEN", ())
+    patch.setattr(comparison, "REPEATS", 1)
     patch.setattr(benchmark, "measure_peak_memory", lambda *args: {"peak_mb": 1.0})  # in a process of its own
     patch.setattr(edge_experiments, "measure_peak_memory", lambda *args: {"peak_mb": 1.0, "baseline_mb": 1.0})
     patch.setattr(bavit_verbs, "run_variant", partial(_tiny_variant, bavit_verbs.run_variant))
@@ -111,7 +113,7 @@ def few(command: list[str]) -> list[str]:
         "sample-world": ["--limit", "20"],
         "ablate": ["--limit", "20"],
         "sweep": ["--limit", "3"],
-        "compare": ["--limit", "3", "--repeats", "1"],
+        "compare": ["--limit", "3"],
         "calibrate": ["--limit", "4"],
         "postprocess": ["--limit", "4"],
         "bench": ["--repeats", "1"],

@@ -90,12 +90,7 @@ def run_variant(
     fit_bavit(bavit, data, dev, folder, identity)
     maps = foreground_maps(bavit, [record.image() for record in held_out])
     labels = stacked_labels(held_out, grid, variant.rule, variant.tau)
-    row = {
-        "value": variant.value,
-        "depth": variant.depth,
-        "img_size": variant.img_size,
-        "pretrained": variant.pretrained,
-        "rule": variant.rule,
+    row = {key: value for key, value in vars(variant).items() if key != "recipe"} | {
         "tau": data.tau,
         "seed": seed,
         "n_train": len(train),

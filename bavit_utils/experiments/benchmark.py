@@ -36,31 +36,21 @@ class _Pair:
             for size in (profile.bavit_img_size, profile.detector_img_size)
         )
 
-    def _run(self, work) -> None:
-        with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-            work()
+    def run(self, method: str, keep: Tensor | None = None) -> None:
+        """The detector on all tokens ("transformers": as the library computes it), or BAViT and it on what `keep` leaves.
 
-    def transformers(self) -> None:
-        """The detector as the library computes it."""
-        self._run(lambda: self.detector.detector(self.large))
-
-    def dense(self) -> None:
-        """The detector as we compute it, with every token."""
-        self._run(lambda: self.detector(self.large))
-
-    def pruned(self, keep: Tensor, pad: bool | None = None) -> None:
-        """BAViT, and the detector on what `keep` leaves: gathered, or with `pad` False or True one of the wrong ways.
-
-        The keep mask is given, so that the sparsity is the wanted one; BAViT and the threshold run all the same.
+        These are gathered, or with one of the `WRONG_WAYS` hidden. The keep mask is given, so that the sparsity is the
+        wanted one; BAViT and the threshold run all the same.
         """
-
-        def work() -> None:
-            detector_keep(foreground_probability(self.bavit, self.small), 0.5, self.profile.detector_grid)
-            self.detector(self.large, keep) if pad is None else detect_masked(
-                self.detector.detector, self.large, keep, pad
-            )
-
-        self._run(work)
+        with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            if keep is not None:
+                detector_keep(foreground_probability(self.bavit, self.small), 0.5, self.profile.detector_grid)
+            if method == "transformers":
+                self.detector.detector(self.large)
+            elif method in WRONG_WAYS:
+                detect_masked(self.detector.detector, self.large, keep, WRONG_WAYS[method])
+            else:
+                self.detector(self.large, keep)
 
 
 def ragged_masks(profile: Profile, maps: Tensor, sparsity: float, batch: int) -> Tensor:
@@ -76,11 +66,7 @@ def ragged_masks(profile: Profile, maps: Tensor, sparsity: float, batch: int) ->
 
 
 def throughput(
-    profile: Profile,
-    maps: Tensor,
-    batches: Sequence[int] = (1, 8),
-    repeats: int = 20,
-    device: str = "cpu",
+    profile: Profile, maps: Tensor, repeats: int = 20, device: str = "cpu", batches: Sequence[int] = (1, 8)
 ) -> list[dict]:
     """Rows of `throughput-<device>.json` for one profile: dense and pruned detector at each batch size and sparsity.
 
@@ -92,91 +78,73 @@ def throughput(
     rows = []
     for batch in batches:
         pair = _Pair(profile, batch, device)
-        masks = {("gather", s): ragged_masks(profile, maps, s, batch).to(device) for s in SPARSITIES}
+        masks = dict.fromkeys((("dense", 0), ("transformers", 0)))
+        masks |= {("gather", s): ragged_masks(profile, maps, s, batch).to(device) for s in SPARSITIES}
         masks |= {(way, WRONG_AT): masks["gather", WRONG_AT] for way in WRONG_WAYS}
-        runs = {"dense": pair.dense, "transformers": pair.transformers}
-        runs |= {key: partial(pair.pruned, keep, WRONG_WAYS.get(key[0])) for key, keep in masks.items()}
+        runs = {key: partial(pair.run, key[0], keep) for key, keep in masks.items()}
         for timing in measure_latency(runs, repeats=repeats, device=device):
             key = timing.pop("method")
-            keep = masks.get(key)
-            kept = None if keep is None else keep.flatten(1).sum(dim=1).cpu().numpy()
+            kept = None if masks[key] is None else masks[key].flatten(1).sum(dim=1).tolist()
+            call = {"name": profile.name, "batch": batch, "method": key[0], "kept": kept, "device": device}
+            call["threads"] = timing["threads"]
             rows.append(
                 {
                     "profile": profile.name,
                     "batch": batch,
-                    "method": key if keep is None else key[0],
+                    "method": key[0],
                     **_sizes(profile, kept),
                     "dtype": "bfloat16" if device == "cuda" else "float32",
                     **timing,
                     "images_per_s": 1000 * batch / timing["median_ms"],
-                    "peak_mb": _peak(profile, batch, device, key, kept),
+                    "peak_mb": measure_peak_memory(memory_run, call, device)["peak_mb"],
                 }
             )
     return rows
 
 
-def _sizes(profile: Profile, kept: np.ndarray | None) -> dict:
+def _sizes(profile: Profile, kept: list[int] | None) -> dict:
     """How much of the patches goes, how far the pictures differ, and what the multiply-adds allow."""
     if kept is None:
         return {"sparsity": 0.0, "fewest_kept": None, "most_kept": None, "mac_speedup": 1.0}
     patches = int(np.prod(profile.detector_grid))
     dense_macs = multiply_adds(patches, profile, bavit=None)
     return {
-        "sparsity": float(1 - kept.mean() / patches),
-        "fewest_kept": int(kept.min()),
-        "most_kept": int(kept.max()),
+        "sparsity": float(1 - np.mean(kept) / patches),
+        "fewest_kept": min(kept),
+        "most_kept": max(kept),
         "mac_speedup": dense_macs / multiply_adds(kept, profile),
     }
 
 
-def _peak(profile: Profile, batch: int, device: str, key: str | tuple, kept: np.ndarray | None) -> float:
-    method = key if kept is None else key[0]
-    call = {"name": profile.name, "batch": batch, "method": method, "device": device}
-    call["kept"] = None if kept is None else kept.tolist()
-    return measure_peak_memory("bavit_utils.experiments.benchmark:memory_run", call, device)["peak_mb"]
-
-
-def memory_run(name: str, batch: int, method: str, kept: list[int] | None, device: str = "cpu"):
+def memory_run(name: str, batch: int, method: str, kept: list[int] | None, device: str, threads: int):
     """For `measure_peak_memory`: a run of a profile's dense detector, or of BAViT and `kept` patches each."""
+    torch.set_num_threads(threads)
     pair = _Pair(get_profile(name), batch, device)
     if kept is None:
-        return getattr(pair, method)
+        return partial(pair.run, method)
     rows, cols = pair.profile.detector_grid
     keep = (torch.arange(rows * cols) < torch.tensor(kept)[:, None]).view(batch, rows, cols).to(device)
-    return lambda: pair.pruned(keep, WRONG_WAYS.get(method))
+    return partial(pair.run, method, keep)
 
 
-def speed_at(rows: pd.DataFrame, batch: int, sparsity: float) -> tuple[float, float, float]:
+def speed_at(rows: pd.DataFrame, batch: int, sparsity: float | pd.Series) -> tuple:
     """How many times as fast as the dense detector, BAViT's time counted, and the range by the rounds' quartiles.
 
-    From `throughput`'s rows of one profile; times are interpolated between measured sparsities.
+    From `throughput`'s rows of one profile, stored ones, too; times are interpolated between measured sparsities.
     """
     pruned, dense = _gathered(rows, batch), rows[(rows.batch == batch) & (rows.method == "dense")].iloc[0]
-    median, q25, q75 = (np.interp(sparsity, pruned.sparsity, pruned[name]) for name in ("median_ms", "q25_ms", "q75_ms"))
+    names = "median_ms", "q25_ms", "q75_ms"
+    median, q25, q75 = (np.interp(sparsity, pruned.sparsity, pruned[name]) for name in names)
     return dense.median_ms / median, dense.q25_ms / q75, dense.q75_ms / q25
 
 
 def break_even(rows: pd.DataFrame, batch: int) -> float:
     """The sparsity above which pruning, BAViT included, is faster than the dense detector; NaN where none is.
 
-    `rows` of `throughput`, stored ones, too, for one profile. Interpolated between measured sparsities.
+    `rows` and interpolation as in `speed_at`.
     """
-    part = _gathered(rows, batch)
-    speedup, sparsity = part["speedup"].to_numpy(), part["sparsity"].to_numpy()
-    above = np.flatnonzero(speedup >= 1)
-    if not len(above):
-        return float("nan")
-    first = above[0]
-    if first == 0:
-        return float(sparsity[0])
-    return float(np.interp(1, speedup[first - 1 : first + 1], sparsity[first - 1 : first + 1]))
-
-
-def times_dense(rows: pd.DataFrame, batch: int, sparsity: pd.Series) -> np.ndarray:
-    """How many times as fast as the dense detector at sparsities [N], BAViT's time counted; interpolated likewise."""
-    part = _gathered(rows, batch)
-    dense = rows[(rows["method"] == "dense") & (rows["batch"] == batch)]
-    return dense["median_ms"].iloc[0] / np.interp(sparsity, part["sparsity"], part["median_ms"])
+    pruned = _gathered(rows, batch)
+    return float(np.interp(1, pruned.speedup.cummax(), pruned.sparsity, right=np.nan))
 
 
 def _gathered(rows: pd.DataFrame, batch: int) -> pd.DataFrame:

@@ -28,11 +28,6 @@ def checked_tokens(maps, labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return prob, labels != IGNORE_INDEX, labels == 1
 
 
-def estimate_and_resamples(n_images: int, n_boot: int) -> np.ndarray:
-    """How often each picture counts, [1 + n_boot, n_images]: once in the first row, as drawn in the others."""
-    return np.concatenate([np.ones((1, n_images)), resampling_weights(n_images, n_boot, seed=0)])
-
-
 def calibration_rows(dev_maps, dev_labels, maps, labels, n_boot: int = 1000) -> list[dict]:
     """All rows of one BAViT: the threshold is chosen on the dev part of the training list, all else is held-out.
 
@@ -57,7 +52,7 @@ def reliability_rows(maps, labels, n_boot: int = 1000) -> list[dict]:
     absolute value; `bias`, the mean of predicted - observed, below 0 where there is more foreground than BAViT thinks.
     """
     prob, valid, is_fg = checked_tokens(maps, labels)
-    weights = estimate_and_resamples(len(prob), n_boot)
+    weights = resampling_weights(len(prob), n_boot)
     index = np.minimum((prob * BINS).astype(int), BINS - 1) + BINS * np.arange(len(prob))[:, None]
 
     def in_bins(values: np.ndarray) -> np.ndarray:
@@ -88,7 +83,7 @@ def threshold_rows(maps, labels, thresholds: Sequence[float] = THRESHOLDS, n_boo
     """
     prob, valid, is_fg = checked_tokens(maps, labels)
     keep = keep_mask(prob, np.asarray(thresholds)[:, None, None])
-    weights = estimate_and_resamples(len(prob), n_boot)
+    weights = resampling_weights(len(prob), n_boot)
 
     def pooled(counts: np.ndarray, of: np.ndarray) -> np.ndarray:
         """The share over the pictures of each resample, [B, K], of counts [K, N, tokens] among `of` [N, tokens]."""
@@ -114,7 +109,7 @@ def operating_point_rows(dev_maps, dev_labels, maps, labels, n_boot: int = 1000)
     dev pictures decide it, the interval of the choice, `threshold_low`, `threshold_high`.
     """
     prob, _, is_fg = checked_tokens(dev_maps, dev_labels)
-    chosen = chosen_thresholds(prob, is_fg, estimate_and_resamples(len(prob), n_boot))
+    chosen = chosen_thresholds(prob, is_fg, resampling_weights(len(prob), n_boot))
     rows = []
     for split, *pictures in (("dev", dev_maps, dev_labels), ("held-out", maps, labels)):
         prob, _, is_fg = checked_tokens(*pictures)
@@ -141,7 +136,7 @@ def sparsity_rows(maps, labels, thresholds: Sequence[float], n_boot: int = 1000)
     for of, threshold, values in spread:
         row = {"kind": "sparsity-of-pictures", "of": of, "threshold": threshold, "mean": float(values.mean())}
         row |= {f"q{q:02d}": float(np.percentile(values, q)) for q in (5, 25, 50, 75, 95)}
-        weights = estimate_and_resamples(len(values), n_boot)
+        weights = resampling_weights(len(values), n_boot)
         above = weights @ (values > PAPER.sparsity_of_many_images) / len(values)
         counts = np.histogram(values, bins=20, range=(0, 1))[0].tolist()
         rows.append(row | with_interval("above_70", above) | {"histogram": counts, "n_images": len(values)})

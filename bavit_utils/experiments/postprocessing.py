@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from ..metrics import with_interval
+from ..metrics import resampling_weights, with_interval
 from ..paper import PAPER
 from ..pruning import fill_neighbours, keep_mask
-from .calibration import checked_tokens, estimate_and_resamples
+from .calibration import checked_tokens
 
 THRESHOLD = 0.5  # before the fill
 STEPS, NEIGHBOURS, MORE_THAN = range(6), (8, 4), (1, 2, 3, 4)  # every setting that is measured
@@ -34,7 +34,7 @@ def postprocessing_rows(maps: Tensor, labels: Tensor, n_boot: int = 1000) -> lis
             settings.append({"neighbours": around, "more_than": count, "step": step})
             keeps.append(keep.flatten(1).numpy())
             keep = fill_neighbours(keep, 1, count, around)
-    weights = estimate_and_resamples(len(prob), n_boot)
+    weights = resampling_weights(len(prob), n_boot)
     # Of each setting, how many tokens a picture keeps: all, foreground, background [3, settings, N].
     kept = np.stack([[(keep & among).sum(axis=1) for keep in keeps] for among in (True, is_fg, valid & ~is_fg)])
     kept = kept @ weights.T  # [3, settings, B]

@@ -3,8 +3,6 @@
 Nothing is thrown away: in each block, between attention and MLP, the patches that are most alike become one.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -1,23 +1,21 @@
 """Training logs as rows, and as stored results: what the curves of notebook 02 are drawn from."""
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
+
+import pandas as pd
 
 from ..results import save_rows
 
 
-def read_curve(folder: Path, model: str) -> list[dict]:
-    """The rows of a training's `log.csv`, with the model's name: numbers where there are some, else None."""
-    with (folder / "log.csv").open(newline="") as file:
-        return [
-            {"model": model} | {key: float(value) if value else None for key, value in row.items()}
-            for row in csv.DictReader(file)
-        ]
+def read_curve(folder: Path) -> pd.DataFrame:
+    """The rows of a training's `log.csv`: numbers, nan where there is none."""
+    return pd.read_csv(folder / "log.csv", dtype=float)
 
 
 def store_curve(folder: Path, model: str, source: Mapping) -> None:
-    """Keep a training's log in `curves.json`, under the name of its folder; of long ones every n-th step, at most 400."""
-    rows = read_curve(folder, model)
-    every = -(-len(rows) // 400)
-    save_rows("curves", folder.name, [row for i, row in enumerate(rows) if i % every == 0 or row["metric"]], source)
+    """Keep a training's log in `curves.json`, under its folder's name; of long ones every n-th step, at most 400."""
+    rows = read_curve(folder)
+    rows = rows[(rows.index % -(-len(rows) // 400) == 0) | rows["metric"].notna()]
+    rows = rows.astype(object).where(rows.notna(), None).to_dict("records")
+    save_rows("curves", folder.name, [{"model": model} | row for row in rows], source)

@@ -50,12 +50,13 @@ def train_head(tokens: Tensor, labels: Tensor, after_layers: int, seed: int = 0)
 def train_heads(
     profile: Profile, detector: YolosForObjectDetection, seed: int = 0, limit: int | None = None
 ) -> dict[int, PatchHead]:
-    """A frozen detector's heads after each of LAYERS, on pictures from all over the profile's training list."""
+    """A frozen detector's heads after each of LAYERS that it has, on pictures from all over the training list."""
     train, _ = detection_records(profile, limit)
     some = [train[i] for i in np.unique(np.linspace(0, len(train) - 1, HEAD_PICTURES).astype(int))]
-    tokens = tokens_after(detector, [record.image() for record in some])
+    layers = [layer for layer in LAYERS if layer < profile.detector_depth]
+    tokens = tokens_after(detector, [record.image() for record in some], layers)
     labels = torch.from_numpy(stacked_labels(some, profile.detector_grid, profile.pruner_rule))
-    return {layer: train_head(tokens[layer], labels, layer, seed) for layer in LAYERS}
+    return {layer: train_head(tokens[layer], labels, layer, seed) for layer in layers}
 
 
 class LearningHead(PatchHead):

@@ -26,7 +26,7 @@ from ..checks import check_number, check_room
 from ..config import Recipe
 from ..data.records import Record, fingerprint
 from .pictures import Pictures, Visits
-from .state import Interruption, Log, State, Waiting
+from .state import Interruption, Log, State
 
 SAVE_SECONDS = 120  # between two states
 LOG_STEPS = 25
@@ -97,7 +97,6 @@ def fit(
     with alone, Interruption(hold=accelerator.num_processes > 1) as interruption:
         step = state.load()
         wrapped, prepared, loader = accelerator.prepare(model, optimizer, loader)
-        batches = Waiting(loader)
         log = Log(folder / "log.csv", step) if main else None
         progress = tqdm(total=end, initial=step, unit="step", disable=not main, mininterval=5)
         saved = time.perf_counter()
@@ -112,7 +111,7 @@ def fit(
                 if step >= end:
                     break
                 wrapped.train()
-                for pixels, targets in batches:
+                for pixels, targets in loader:
                     torch.manual_seed(hash((seed, step, rank)) % 2**63)  # for a model that draws, as dropout does
                     rate = learning_rate(recipe, step, len(visits))
                     for group in optimizer.param_groups:
@@ -140,7 +139,7 @@ def fit(
                         step += 1
                         progress.update()
                         if main and (step % LOG_STEPS == 0 or step == end):
-                            row = {"loss": f"{mean_loss:.5f}", "lr": f"{rate:.3g}", "waiting": f"{batches.share():.3f}"}
+                            row = {"loss": f"{mean_loss:.5f}", "lr": f"{rate:.3g}"}
                             log.write(step=step, epoch=visits.epoch, **row)
                             progress.set_postfix(loss=row["loss"], refresh=False)
                         if main and time.perf_counter() - saved > SAVE_SECONDS:

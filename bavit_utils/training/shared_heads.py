@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from accelerate.utils import reduce
 from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou_loss
-from transformers import YolosConfig, YolosForObjectDetection
+from transformers import YolosForObjectDetection
 
 NEAR = 0.3  # of a box's sides, around its centre: patches there answer for it
 LEAST_NEAR = 0.75  # of a patch's side, so that a small box has a patch, too

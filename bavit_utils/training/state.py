@@ -1,8 +1,8 @@
-"""What a training keeps on disk, when it may be interrupted, and what its loader costs."""
+"""What a training keeps on disk, and when it may be interrupted."""
 
 import csv
+import io
 import json
-import os
 import signal
 import threading
 import time
@@ -13,8 +13,8 @@ from typing import Self
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
+from ..checks import write_whole, writing
 from ..weights import described, fill_model, read_weights, save_weights
 
 
@@ -66,16 +66,14 @@ class State:
 class Log:
     """`log.csv`: a row every few steps and one after every epoch; rows past the step we resume from are dropped.
 
-    `seconds` counts from the training's start, interruptions left out; `waiting` is the share of time, since the last
-    row or the epoch's start, that the loop spent waiting for its loader. `measured` is the last step with a metric.
-    What a killed writer left in the folder is removed. `empty` is it before the first row.
+    `seconds` counts from the training's start, interruptions left out; `measured` is the last step with a metric. What
+    a killed writer left in the folder is removed. `empty` is it before the first row.
     """
 
-    columns = ("step", "epoch", "loss", "lr", "seconds", "metric", "waiting")
+    columns = ("step", "epoch", "loss", "lr", "seconds", "metric")
 
     def __init__(self, path: Path, step: int):
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
         for stray in path.parent.glob("*.partial"):
             stray.unlink()
         rows = []
@@ -86,54 +84,20 @@ class Log:
         self.seconds = float(rows[-1]["seconds"]) if rows else 0.0
         self.measured = max((int(row["step"]) for row in rows if row["metric"]), default=0)
         self.started = time.perf_counter()
-        partial = path.with_name(f"{path.name}.partial")
-        with self._told(), partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(partial, path)
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OSError(
-                f"{self.path} can't be written ({error.strerror}): make room there, and the same command goes on"
-            ) from error
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, self.columns, extrasaction="ignore")  # of older logs
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(path, table.getvalue().encode())
 
     def write(self, **row) -> None:
         """Append one row, on disk at once."""
         row["seconds"] = f"{self.seconds + time.perf_counter() - self.started:.1f}"
-        with self._told(), self.path.open("a", newline="") as file:
+        with writing(self.path), self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(row)
         self.empty = False
         if "metric" in row:
             self.measured = row["step"]
-
-
-class Waiting:
-    """Iterates over a loader, and knows the share of time that was spent waiting for its batches."""
-
-    def __init__(self, loader: DataLoader):
-        self.loader = loader
-
-    def __iter__(self) -> Iterator:
-        before = self._begin()
-        for batch in self.loader:
-            self.seconds += time.perf_counter() - before
-            yield batch
-            before = time.perf_counter()
-
-    def _begin(self) -> float:
-        self.seconds, self.started = 0.0, time.perf_counter()
-        return self.started
-
-    def share(self) -> float:
-        """From 0 to 1, since it was last asked or the epoch's start."""
-        share = self.seconds / (time.perf_counter() - self.started)
-        self._begin()
-        return share
 
 
 class Interruption:

@@ -13,11 +13,12 @@ from ..data.records import Record, check_pictures, load_records
 from ..experiments.ablations import ABLATIONS, run_variant
 from ..experiments.calibration import calibration_rows
 from ..experiments.postprocessing import postprocessing_rows
-from ..metrics import shown, token_metrics
+from ..metrics import token_metrics
 from ..results import device_name, store
 from ..training.bavit import token_records, train_bavit
 from ..training.curves import read_curve, store_curve
 from ..training.loop import split_records
+from . import device, shown
 
 
 def train(args: argparse.Namespace) -> None:
@@ -44,8 +45,8 @@ def train(args: argparse.Namespace) -> None:
         "recipe": args.recipe + profile.suffix,
         "n_train": len(token_records(dataset, args.limit)[0]),
         "n_images": len(records),
-        "train_s": read_curve(folder, args.model)[-1]["seconds"],
-        "device": device_name("cuda" if torch.cuda.is_available() else "cpu"),
+        "train_s": read_curve(folder)["seconds"].iloc[-1],
+        "device": device_name(device()),
     }  # fmt: skip
     print(
         f"token accuracy {row['accuracy']:.4f} (always one class: {row['majority']:.4f}), "

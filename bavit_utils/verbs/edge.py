@@ -15,8 +15,8 @@ from ..edge.export import export_pair
 from ..edge.on_torch import TorchDetector, load_pair
 from ..experiments.edge import accuracy_rows, time_rows
 from ..figures import draw_boxes, show_picture
-from ..metrics import shown
 from ..results import provenance, save_rows
+from . import shown
 
 
 def export(args: argparse.Namespace) -> None:

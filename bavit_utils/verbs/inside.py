@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-from accelerate import PartialState
 
 from ..annotations import stacked_labels
 from ..config import Profile, get_profile, run_folder
@@ -12,48 +11,45 @@ from ..data.pretrained import profile_detector
 from ..data.records import load_records, load_training_lists
 from ..experiments.inside import FEW, Comparison, Point, frontier, measure_times, points, tuned_points
 from ..inside import load_heads, save_heads
-from ..metrics import shown
 from ..results import load_rows, short_hash, store
 from ..training.adaptive import learn_thresholds
-from ..training.curves import store_curve
 from ..training.detector import detection_records
 from ..training.inside import LAYERS, train_heads, tune_inside
 from ..training.pictures import DetectionPictures
 from ..yolos import load_yolos, save_yolos
+from . import keep_trained, shown
+from . import shown
 
 LAYER = 4  # after which the comparison prunes, but for the rows that vary it
 STAGES = (3, 6, 9)  # of the learnt thresholds
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train the detector to prune inside: heads on its frozen layers, or, with --way, the detector too.
+    """Train heads on the detector's frozen layers, to prune inside, or, with --way, the detector with one.
 
-    --way inside trains detector and head together; random and resolution are its controls, which are kept in runs/.
+    --way inside trains detector and head together; random and resolution are its controls, which stay in runs/.
     """
     profile = get_profile(args.profile)
     if args.way == "frozen":
         detector, path = profile_detector(profile)
         heads = train_heads(profile, detector.requires_grad_(False), args.seed, args.limit)
-        target = (profile.checkpoint("heads") if args.store else run_folder(f"heads-{profile.name}") / "model.safetensors")
+        folder = run_folder(f"heads-{profile.detector_data}{profile.suffix}")
+        target = profile.checkpoint("heads") if args.store else folder / "model.safetensors"
         save_heads(target, heads.values(), {"detector": short_hash(path), "seed": args.seed})
         print(f"the heads are in {target.parent.name}/{target.name}")
         return
     stops = {"max_steps": args.max_steps, "max_minutes": args.max_minutes}
     detector, head, folder, made_from = tune_inside(profile, args.way, args.at, args.seed, None, args.limit, stops)
-    if not PartialState().is_main_process:
-        return
-    name = f"yolos-{args.way}-{args.at}"
-    keep = args.store and args.way == "inside"
-    target = profile.checkpoint(name) if keep else folder / "model.safetensors"
-    save_yolos(detector, target, bits=8, metadata=made_from)
-    if head:
-        save_heads(_heads_of(target), [head], {"detector": short_hash(target), "seed": args.seed})
-    print(f"the detector is in {target.parent.name}/{target.name}")
-    if args.store:
-        lists = [load_training_lists(dataset, args.limit) for dataset in profile.detector_train]
-        seen = {split: records for part in lists for split, records in part.items()}
-        source = store(f"inside-{profile.name}", f"{name}-training", [], seen, [target])
-        store_curve(folder, name + profile.suffix, source | made_from)
+
+    def save(target: Path, metadata: dict) -> None:
+        save_yolos(detector, target, bits=8, metadata=metadata)
+        if head:
+            save_heads(_heads_of(target), [head], {"detector": short_hash(target), "seed": args.seed})
+
+    lists = [load_training_lists(dataset, args.limit) for dataset in profile.detector_train]
+    seen = {name: records for part in lists for name, records in part.items()}
+    store_it = args.store and args.way == "inside"
+    keep_trained(profile, f"yolos-{args.way}-{args.at}", save, folder, seen, made_from, store_it)
 
 
 def _heads_of(checkpoint: Path) -> Path:

@@ -1,29 +1,29 @@
 """The verbs of `bavit` that are about the detector: training and fine-tuning, the sweep of Table 2, the throughput."""
 
 import argparse
-from collections.abc import Iterator
+from collections import ChainMap
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 
 from ..bavit import foreground_maps, load_bavit
 from ..config import DEPTHS, Recipe, get_profile, run_folder
 from ..data.pretrained import profile_detector
-from ..data.records import class_names, fingerprint, load_records, load_training_lists
+from ..data.records import Record, class_names, fingerprint, load_records, load_training_lists
 from ..experiments.benchmark import throughput
 from ..experiments.objects import MIN_SCORE, class_rows, object_rows, object_table
-from ..metrics import DetectionEvaluation, shown
+from ..metrics import DetectionEvaluation
 from ..paper import PAPER
-from ..results import provenance, save_rows, short_hash
+from ..results import short_hash, store
 from ..selectors.scores import Inputs, scores, trained_files
 from ..sweep import SWEEP_SPARSITIES, Setting, Way, keep_at, sweep
-from ..training.curves import store_curve
 from ..training.detector import train_yolos
 from ..training.finetuning import finetune, finetuned_name
 from ..yolos import PrunedYolos, save_yolos
+from . import device, keep_trained, shown
 from .inside import bench as bench_inside
 from .inside import compare as compare_inside
 
@@ -31,10 +31,8 @@ from .inside import compare as compare_inside
 def train(args: argparse.Namespace) -> None:
     """Train the profile's detector, a YOLOS, on whole pictures."""
     profile = get_profile(args.profile)
-    recipe = _recipe(profile.detector_recipe, args)
-    detector, folder = train_yolos(profile, args.seed, recipe, start=args.start, **_stops(args))
-    made_from = {"start": short_hash(args.start)} if args.start else None
-    _keep_trained(args, "yolos", detector, folder, args.store, made_from)
+    detector, folder = train_yolos(profile, start=args.start, **_schedule(profile.detector_recipe, args))
+    _keep_detector(args, "yolos", detector, folder, {"start": short_hash(args.start)} if args.start else {})
 
 
 def tune(args: argparse.Namespace) -> None:
@@ -43,35 +41,22 @@ def tune(args: argparse.Namespace) -> None:
     With --sparsity 0 it goes on with every token: the control that the paper lacks.
     """
     profile = get_profile(args.profile)
-    recipe = _recipe(profile.finetune_recipe, args)
-    detector, folder, made_from = finetune(profile, args.seed, args.sparsity, recipe, **_stops(args))
-    _keep_trained(args, finetuned_name(args.sparsity), detector, folder, args.store, made_from)
+    schedule = _schedule(profile.finetune_recipe, args)
+    detector, folder, made_from = finetune(profile, sparsity=args.sparsity, **schedule)
+    _keep_detector(args, finetuned_name(args.sparsity), detector, folder, made_from)
 
 
-def _recipe(recipe: Recipe, args: argparse.Namespace) -> Recipe:
-    return recipe if args.epochs is None else replace(recipe, epochs=args.epochs)
+def _schedule(recipe: Recipe, args: argparse.Namespace) -> dict:
+    recipe = recipe if args.epochs is None else replace(recipe, epochs=args.epochs)
+    stops = {"limit": args.limit, "max_steps": args.max_steps, "max_minutes": args.max_minutes}
+    return {"seed": args.seed, "recipe": recipe, **stops}
 
 
-def _stops(args: argparse.Namespace) -> dict:
-    return {"limit": args.limit, "max_steps": args.max_steps, "max_minutes": args.max_minutes}
-
-
-def _keep_trained(
-    args: argparse.Namespace, name: str, detector: nn.Module, folder: Path, store: bool, made_from: dict | None = None
-) -> None:
-    """Save a trained detector: in data/ with its curve, if that is wanted, else in its folder. One process does."""
-    if not PartialState().is_main_process:
-        return
+def _keep_detector(args: argparse.Namespace, name: str, detector: nn.Module, folder: Path, made_from: dict) -> None:
     profile = get_profile(args.profile)
-    made_from = {"profile": profile.name, "dataset": profile.detector_data, "seed": args.seed} | (made_from or {})
-    target = profile.checkpoint(name) if store else folder / "model.safetensors"
-    save_yolos(detector, target, bits=8, metadata=made_from)
-    print(f"the detector is in {target.parent.name}/{target.name}")
-    if store:
-        lists = [load_training_lists(dataset, args.limit) for dataset in profile.detector_train]
-        seen = {name: fingerprint(records) for part in lists for name, records in part.items()}
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        store_curve(folder, name + profile.suffix, provenance(seen, checkpoints=[target], device=device) | made_from)
+    made_from = {"profile": profile.name, "dataset": profile.detector_data, "seed": args.seed} | made_from
+    lists = ChainMap(*(load_training_lists(dataset, args.limit) for dataset in profile.detector_train))
+    keep_trained(profile, name, partial(save_yolos, detector, bits=8), folder, lists, made_from, args.store)
 
 
 TABLE2_SELECTORS = (*DEPTHS, "random", "oracle-mask", "oracle-box", "oracle-exact")  # `bavit compare` has the others
@@ -84,7 +69,7 @@ def fill_table2(args: argparse.Namespace) -> None:
     """Fill Table 2: the detector's AP at sparsities of 0 to 70 %, the tokens chosen by BAViT and others."""
     if args.inside:
         return compare_inside(args)
-    setting, inputs, marks = _swept(args)
+    setting, inputs = _swept(args)
     for selector, maps, checkpoints in _choices(args, inputs):
         rows = []
         for way in _WAYS if args.variants and selector in DEPTHS else _WAYS[:1]:
@@ -97,13 +82,13 @@ def fill_table2(args: argparse.Namespace) -> None:
         if args.store:
             run = f"{args.detector}-{selector}" + ("" if selector in DEPTHS else f"-seed{args.seed}")
             run += "" if args.readout == "tokens" else f"-{args.readout}"
-            source = provenance({"/".join(setting.profile.detector_eval): marks}, len(inputs.records), checkpoints)
-            save_rows(f"table2-{setting.profile.name}", run, [{"detector": args.detector} | row for row in rows], source)
+            rows = [{"detector": args.detector} | row for row in rows]
+            store(f"table2-{inputs.profile.name}", run, rows, _measured(inputs), checkpoints)
 
 
 def lost_objects(args: argparse.Namespace) -> None:
     """Count what pruning loses and why: objects by size and by the share of them that was kept, AP by class."""
-    setting, inputs, marks = _swept(args)
+    setting, inputs = _swept(args)
     names, dense = class_names(setting.profile.detector_data), setting.detections()
     for selector, maps, checkpoints in _choices(args, inputs):
         rows = [{"sparsity": 0.0} | row for row in class_rows(setting.dense, names)]
@@ -120,21 +105,25 @@ def lost_objects(args: argparse.Namespace) -> None:
                 f"{wrong['removed']} of {wrong['n_dense']} false positives go, {wrong['new']} come"
             )
         if args.store:
-            source = provenance({"/".join(setting.profile.detector_eval): marks}, len(inputs.records), checkpoints)
             rows = [{"detector": args.detector, "selector": selector, "min_score": MIN_SCORE} | row for row in rows]
-            save_rows(f"objects-{setting.profile.name}", f"{args.detector}-{selector}", rows, source)
+            run = f"{args.detector}-{selector}"
+            store(f"objects-{inputs.profile.name}", run, rows, _measured(inputs), checkpoints)
 
 
-def _swept(args: argparse.Namespace) -> tuple[Setting, Inputs, str]:
-    """What a sweep of the profile's detector runs on, what its selectors choose by, and the pictures' fingerprint."""
+def _swept(args: argparse.Namespace) -> tuple[Setting, Inputs]:
+    """What a sweep of the profile's detector runs on, and what its selectors choose by."""
     profile = get_profile(args.profile)
     records = load_records(*profile.detector_eval, args.limit)
     images = [record.image() for record in records]
     detector, checkpoint = profile_detector(profile, args.detector)
-    detector, marks = PrunedYolos(detector).eval(), fingerprint(records)
-    folder = run_folder(f"sweep-{profile.name}-{short_hash(checkpoint)}-{marks}")
+    detector = PrunedYolos(detector).eval()
+    folder = run_folder(f"sweep-{profile.name}-{short_hash(checkpoint)}-{fingerprint(records)}")
     setting = Setting(profile, records, images, detector, folder, args.readout)
-    return setting, Inputs(profile, records, images, detector, checkpoint, args.seed), marks
+    return setting, Inputs(profile, records, images, detector, checkpoint, args.seed)
+
+
+def _measured(inputs: Inputs) -> dict[str, Sequence[Record]]:
+    return {"/".join(inputs.profile.detector_eval): inputs.records}
 
 
 def _choices(args: argparse.Namespace, inputs: Inputs) -> Iterator[tuple[str, Tensor, list[Path]]]:
@@ -151,13 +140,11 @@ def bench(args: argparse.Namespace) -> None:
     records = load_records(*sample.detector_eval)
     checkpoint = sample.checkpoint("bavit-small")
     maps = foreground_maps(load_bavit(checkpoint), [record.image() for record in records])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    rows = throughput(profile, maps, args.batch, args.repeats, device)
+    rows = throughput(profile, maps, args.repeats, device())
     for row in rows:
         print(
             f"batch {row['batch']}, {row['method']}, sparsity {row['sparsity']:.2f}: {row['median_ms']:.1f} ms, "
             f"{row['speedup']:.2f}x of {row['mac_speedup']:.2f}x, {row['peak_mb']:.0f} MB"
         )
     if args.store:
-        source = provenance({"sample/val": fingerprint(records)}, len(records), [checkpoint], device=device)
-        save_rows(f"throughput-{device}", profile.name, rows, source)
+        store(f"throughput-{device()}", profile.name, rows, {"sample/val": records}, [checkpoint], device())
