@@ -10,16 +10,13 @@ from .base import KINDS, REGISTERED, Claim, Status
 
 CLAIMS = tuple(sorted(REGISTERED, key=lambda claim: claim.number))
 PARTS = {
-    module.__name__: name
-    for module, name in (
-        (labels, "Labels"),
-        (accuracy, "Loss, training, accuracy"),
-        (cost, "Cost"),
-        (table2, "Table 2 and Eq. 4"),
-        (method, "Method, and what isn't measured"),
-        (bavit, "What BAViT does"),
-        (detector, "What the pruned detector does"),
-    )
+    labels.__name__: "Labels",
+    accuracy.__name__: "Loss, training, accuracy",
+    cost.__name__: "Cost",
+    table2.__name__: "Table 2 and Eq. 4",
+    method.__name__: "Method, and what isn't measured",
+    bavit.__name__: "What BAViT does",
+    detector.__name__: "What the pruned detector does",
 }
 # The ten that decide what a reader may take from the paper: by number, the most important first.
 MATTER_MOST = (26, 24, 53, 55, 40, 10, 35, 57, 1, 21)

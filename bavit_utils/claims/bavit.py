@@ -10,7 +10,7 @@ from ..config import DEPTHS, get_profile
 from ..cost import bavit_multiply_adds, bavit_parameters, yolos_multiply_adds, yolos_parameters
 from ..data.records import load_records
 from ..experiments.postprocessing import papers_setting
-from ..metrics import token_metrics
+from ..metrics import shown_interval, token_metrics
 from ..paper import PAPER, TRAINED_AT
 from .base import Interval, NotRun, Status, ap_verdict, claim, listed, on_each, percent, stored, verdict
 
@@ -42,8 +42,8 @@ def _reaches_the_paper(depth: int):
         paper = _PAPER[depth, "coco" if dataset == "coco" else "voc"]
         holds.append(Interval.of(row, "accuracy").above(max(paper, row.majority)))
         parts.append(
-            f"{_NAMES[dataset]} by {rule} labels{', 192 px' if half else ''}: {100 * row.accuracy:.1f} "
-            f"[{100 * row.accuracy_low:.1f}, {100 * row.accuracy_high:.1f}] (paper {100 * paper:.1f}, majority "
+            f"{_NAMES[dataset]} by {rule} labels{', 192 px' if half else ''}: "
+            f"{shown_interval(*Interval.of(row, 'accuracy'))} (paper {100 * paper:.1f}, majority "
             f"{100 * row.majority:.1f})"
         )
     status = verdict(*holds, own=rows.n_images.min() >= PAPER.n_val_images)
@@ -137,16 +137,24 @@ def marginal_cost():
 def like_focus_detr():
     """Compares AP on Focus DETR's choice and on BAViT's, at equal sparsity (stored); looks are notebook 8's."""
 
-    def read(name: str) -> pd.Series:
+    alike = PAPER.drop_share / 3  # as one point of the paper's 28.8
+
+    def mean(name: str) -> pd.Series:
         rows = stored(f"selectors-{name}", "delta_to_bavit", selector="focus-detr", sparsity=TRAINED_AT)
         return rows.mean(numeric_only=True)
 
-    found, alike = on_each(read), PAPER.drop_share / 3  # as one point of the paper's 28.8
-    dense = {name: row.AP - row.delta_AP for name, row in found.items()}
-    less = {name: Interval.of(row, "delta_to_bavit", "delta") for name, row in found.items()}
-    return ap_verdict({name: each.within(alike * dense[name]) for name, each in less.items()}), (
-        f"AP on Focus DETR's scores less that on BAViT's, at {percent(TRAINED_AT, 0)} sparsity {listed(less)}. Similar "
-        f"would be within {percent(alike)} of the dense AP, {listed({n: f'{100 * alike * ap:.1f}' for n, ap in dense.items()})}."
+    def margin(name: str) -> float:
+        return alike * (mean(name).AP - mean(name).delta_AP)
+
+    def read(name: str) -> tuple[bool | None, str]:
+        less = Interval.of(mean(name), "delta_to_bavit", "delta")
+        return less.within(margin(name)), str(less)
+
+    status, shown = ap_verdict(read)
+    margins = on_each(lambda name: f"{100 * margin(name):.1f}")
+    return status, (
+        f"AP on Focus DETR's scores less that on BAViT's, at {percent(TRAINED_AT, 0)} sparsity {shown}. Similar would "
+        f"be within {percent(alike)} of the dense AP, {listed(margins)}."
     )
 
 
