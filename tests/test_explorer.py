@@ -33,7 +33,6 @@ def test_numbers_are_the_papers_arithmetic(pruner, scene):
     assert (numbers.sparsity, numbers.kept, numbers.patches) == (0.75, 64, 256)
     assert (numbers.tokens, numbers.dense_tokens) == (row.tokens_total, row.tokens_yolos)
     assert numbers.gmacs == cost.multiply_adds(64, PROFILE) / 1e9
-    assert numbers.predicted_ms == pytest.approx(numbers.dense_ms * numbers.gmacs / numbers.dense_gmacs)
     truth = labels_for(scene.record, PROFILE.detector_grid, PROFILE.pruner_rule) == 1
     assert numbers.fg_recall == pytest.approx(truth[:, :4].sum() / truth.sum())
 

@@ -204,7 +204,7 @@ class _Resuming:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack into `folder`, and nothing out of it; DownloadError for a damaged archive, and for one that reaches out."""
+    """Unpack into `folder`, and nothing beyond it; DownloadError for an archive that is damaged or reaches out."""
     _say(f"unpacking {archive.name}")
     try:
         shutil.unpack_archive(archive, folder, **({"filter": "data"} if archive.suffix == ".tar" else {}))

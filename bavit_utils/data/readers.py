@@ -117,9 +117,10 @@ def _by_id(what: str, entries: list[dict], path: Path) -> dict[str, dict]:
 def _official_files(dataset: str, split: str) -> tuple[Path, Path]:
     if dataset == "photos":
         return config.PHOTOS_DIR / "annotations" / f"instances_{split}.json", config.PHOTOS_DIR / split
-    year = "2017" if dataset == "coco" else ""
-    root = data_dir() / "coco" if dataset == "coco" else config.SAMPLE_DIR if split == "val" else config.CACHE / "sample"
-    return root / "annotations" / f"instances_{split}{year}.json", root / f"{split}{year}"
+    if dataset == "coco":
+        return data_dir() / "coco" / "annotations" / f"instances_{split}2017.json", data_dir() / "coco" / f"{split}2017"
+    root = config.SAMPLE_DIR if split == "val" else config.CACHE / "sample"
+    return root / "annotations" / f"instances_{split}.json", root / split
 
 
 def _coco_fields(path: Path, image: dict, found: Sequence[dict], labels: dict[str, int]) -> dict:
@@ -180,7 +181,8 @@ def remedy(dataset: str, split: str) -> str:
     """What to do about files that aren't there."""
     if dataset == OWN:
         return own_remedy()
-    return {
-        "sample": "make it with `bavit sample-world`" if split == "train" else "restore data/sample from the repository",
-        "photos": "restore data/photos from the repository",
-    }.get(dataset, f"set BAVIT_DATA_DIR (now {data_dir()}) to the folder that holds VOCdevkit and coco, as README.md shows")
+    if dataset == "sample" and split == "train":
+        return "make it with `bavit sample-world`"
+    if dataset in ("sample", "photos"):
+        return f"restore data/{dataset} from the repository"
+    return f"set BAVIT_DATA_DIR (now {data_dir()}) to the folder that holds VOCdevkit and coco, as README.md shows"
