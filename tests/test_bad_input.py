@@ -147,6 +147,7 @@ WRONG_LISTS = {
     "no width": (without("images", "width"), "picture 0: no 'width' is given"),
     "another class name": (lambda c: c["categories"][0].update(name="gear"), "unknown class 'gear'; correct it to one"),
     "no class name": (lambda c: c["categories"][0].update(name=None), "unknown class None"),
+    "no box": (without("annotations", "bbox"), "annotation 1: no 'bbox' is given|malformed .picture 0: no 'bbox'"),
 } | {
     f"box {box}": (first("annotations", bbox=box), message)
     for box, message in [
