@@ -102,9 +102,9 @@ def ap_verdict(read: Callable[[str], tuple[bool | None, str]]) -> tuple[Status, 
     `read` gives for each of `DATA` whether the claim holds there, and a text. COCO alone decides, where it is stored.
     """
     found = on_each(read)
-    holds, shown = ({name: pair[i] for name, pair in found.items()} for i in (0, 1))
-    status = verdict(holds["coco"]) if "coco" in holds else verdict(*holds.values(), own=False)
-    return status, listed(shown)
+    holds = [held for held, _ in found.values()]
+    status = verdict(found["coco"][0]) if "coco" in found else verdict(*holds, own=False)
+    return status, listed({name: shown for name, (_, shown) in found.items()})
 
 
 def left_open(matters: bool) -> Status:

@@ -140,9 +140,8 @@ def throughput():
     )
 
 
-@claim(
-    55, "Abstract", "“aimed to reduce runtime memory”; the poster's “Memory reduction, latency reduction”.", "measured"
-)
+@claim(55, "Abstract", "“aimed to reduce runtime memory”; the poster's “Memory reduction, latency reduction”.",
+       "measured")  # fmt: skip
 def memory():
     """Compares peak memory above the weights, dense and pruned by about 35 %, at the paper's sizes (stored)."""
     rows = stored("throughput-cpu", "peak_mb", profile="voc-512")
