@@ -210,8 +210,11 @@ def test_an_own_picture_is_taken_and_a_broken_one_gets_a_sentence(page, tmp_path
     large = np.random.default_rng(1).integers(0, 255, (2100, 2000, 3), dtype=np.uint8)
     Image.fromarray(large).save(tmp_path / "large.png")
     assert (tmp_path / "large.png").stat().st_size > 12e6  # more than a notebook server takes unless it is told to
+    before = views(page)
     choose_file(page, tmp_path / "large.png")
     expect(page.get_by_label("Picture", exact=True)).to_have_value("2: large.png", timeout=CHANGE)
+    for view in range(2):
+        changed(page, view, before)
     at_rest(page)
     shown = views(page)
     choose_file(page, tmp_path / "broken.jpg")

@@ -51,9 +51,8 @@ def test_every_picture_has_its_credit_and_every_credit_its_picture(content):
 
 
 def test_all_are_under_cc_by_2(content):
-    assert [(found["id"], found["url"]) for found in content["licenses"]] == [
-        (4, "http://creativecommons.org/licenses/by/2.0/")
-    ]
+    (found,) = content["licenses"]
+    assert (found["id"], found["url"]) == (4, "http://creativecommons.org/licenses/by/2.0/")
     assert {image["license"] for image in content["images"]} == {4}
 
 
@@ -63,21 +62,6 @@ def test_pictures_are_plain_jpegs(records):
             assert (image.format, image.mode, max(image.size)) == ("JPEG", "RGB", 480)
             assert not image.getexif() and not image.info.keys() & {"comment", "icc_profile", "xmp", "photoshop"}
         assert record.image().shape == (*record.size, 3)
-
-
-def test_coco_numbers_name_the_files(content):
-    assert all(image["file_name"] == f"{image['id']:012}.jpg" for image in content["images"])
-    for kind in ("images", "annotations"):
-        assert len({found["id"] for found in content[kind]}) == len(content[kind]) > 0
-
-
-def test_boxes_and_areas_lie_inside(content):
-    sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
-    for found in content["annotations"]:
-        (x, y, width, height), size = found["bbox"], sizes[found["image_id"]]
-        assert min(x, y) >= 0 and width > 0 and height > 0, found["id"]
-        assert x + width <= size[0] + 1e-6 and y + height <= size[1] + 1e-6, found["id"]
-        assert 0 < found["area"] <= (width + 1) * (height + 1), found["id"]
 
 
 def test_every_mask_fills_its_area_within_its_box(records):

@@ -130,13 +130,8 @@ def test_voc_errors_name_file_and_remedy(voc):
     path = _write_xml(voc, "a", OBJECT.format("unicorn", "", 1, 1, 9, 9))
     with _raises("{}: unknown class 'unicorn'; correct it to one of aeroplane", str(path)):
         load_records("voc2012", "val")
-    for broken in ("<annotation><object>", "<annotation><object><name>cat</name></object></annotation>", "\0",
-                   "<annotation>" + OBJECT.format("cat", "", 1, 1, "", 9) + "</annotation>"):
-        path.write_text(broken)
-        with _raises("{} is malformed .*correct it or fetch it again", str(path)):
-            load_records("voc2012", "val")
-    path.write_bytes(b"<annotation>\xff\xfe</annotation>")
-    with _raises("{} is malformed", str(path)):
+    path.write_text("<annotation><object>")
+    with _raises("{} is malformed .*correct it or fetch it again", str(path)):
         load_records("voc2012", "val")
     path.unlink()
     with _raises("{} can't be read .*as README.md shows", str(path)):
@@ -191,51 +186,21 @@ def test_coco_classes_are_the_official_eighty():
     assert len(class_names("voc2007")) == 20 and list(class_names("voc2007")) == sorted(class_names("voc2007"))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda c: c["annotations"][0].update(category_id=12), "annotation 1 is of the unknown class 12; fetch"),
-        (lambda c: c["categories"][0].update(name="unicorn"), "unknown class 'unicorn'; correct it to one of person"),
-        (lambda c: c["annotations"][1].update(bbox=[5, 5, 0, 9]), "annotation 2 has no area"),
-        (lambda c: c["annotations"][1].update(bbox=[50, 5, 4, 9]), "annotation 2 lies outside its picture"),
-        (lambda c: c["annotations"][1].update(bbox=[5, 5, 4]), "is malformed"),
-        (lambda c: c["annotations"][1].update(image_id=8), "is malformed .annotation 2: it is of picture 8"),
-        (lambda c: c.pop("categories"), "is malformed .a category: no 'categories' is given.: fetch or restore"),
-    ],
-)
-def test_coco_errors_name_file_and_remedy(coco, change, message):
-    path = coco(change)
-    with _raises("{}.*" + message, str(path)):
+def test_what_is_wrong_in_official_files_is_to_be_fetched_or_restored(coco):
+    path = coco(lambda c: c["annotations"][0].update(category_id=12))
+    with _raises("{}: annotation 1 is of the unknown class 12; fetch or restore it", str(path)):
         load_records("coco", "val")
-
-
-def test_coco_file_that_is_no_json(coco):
-    path = coco()
     path.write_text(path.read_text()[:-9])
     with _raises("{} is malformed .*fetch or restore it", str(path)):
         load_records("coco", "val")
+    coco(lambda c: c["annotations"][2].update(segmentation=None))
+    with _raises("{}, picture 7, object 3 of 3: it has no mask; fetch", str(path)):
+        load_records("coco", "val")[0].mask()
 
 
 def test_coco_leaves_out_the_two_objects_without_area(coco):
     coco(lambda c: c["annotations"][1].update(id=918, bbox=[5, 5, 3, 0]))
     assert load_records("coco", "val")[0].labels.tolist() == [79, 0]
-
-
-@pytest.mark.parametrize(
-    ("segmentation", "message"),
-    [
-        (None, "picture 7, object 3 of 3: it has no mask; fetch"),
-        ([[1, 2, 3, 4]], "picture 7, object 3 of 3: it has no mask; fetch"),
-        ({"size": [40, 30], "counts": [0, 450, 750]}, "picture 7, object 3 of 3 is 30x40 pixels where .*says 40x30"),
-        ({"size": [30, 40], "counts": [0, 450, 7]}, "picture 7, object 3 of 3: run lengths don't fill the picture"),
-        ({"counts": [0, 450, 750]}, "picture 7, object 3 of 3: its mask is malformed"),
-        ({"size": [30, 40], "counts": "P" * 60}, "picture 7, object 3 of 3: its mask is malformed .*fetch"),
-    ],
-)
-def test_coco_masks_that_are_missing_or_wrong(coco, segmentation, message):
-    path = coco(lambda c: c["annotations"][2].update(segmentation=segmentation))
-    with _raises("{}, " + message, str(path)):
-        load_records("coco", "val")[0].mask()
 
 
 def test_pictures_that_are_missing_truncated_or_of_another_size(coco, tmp_path):

@@ -1,9 +1,9 @@
 """The threshold explorer's pictures and its HTML."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image, ImageColor
 
@@ -24,11 +24,9 @@ def near(colour, pixel, slack=12):
     return np.abs(np.array(ImageColor.getrgb(colour)) - pixel).max() <= slack
 
 
-@pytest.mark.parametrize(
-    ("size", "expected"), [((50, 100), (200, 400)), ((300, 300), (400, 400)), ((2, 900), (133, 400))]
-)
-def test_a_canvas_keeps_the_aspect_within_reason(size, expected):
-    assert drawing.canvas(np.zeros((*size, 3), dtype=np.uint8)).shape == (*expected, 3)
+def test_a_canvas_keeps_the_aspect_within_reason():
+    for size, expected in (((50, 100), (200, 400)), ((300, 300), (400, 400)), ((2, 900), (133, 400))):
+        assert drawing.canvas(np.zeros((*size, 3), dtype=np.uint8)).shape == (*expected, 3)
 
 
 def test_the_map_goes_from_dark_to_bright_and_outlines_what_is_above():
@@ -64,43 +62,25 @@ def test_names_are_whole_and_apart_where_boxes_lie_on_each_other_or_at_the_edge(
     for i, (left, top, right, bottom) in enumerate(taken):
         assert left >= 0 and top >= 0 and right <= 400 and bottom <= 400 and (right - left, bottom - top) == (90, 20)
         assert not any(left < r and x < right and top < b and y < bottom for x, y, r, b in taken[:i])
+    first = drawing._free_place(boxes[0], (90, 20), (400, 400), [])  # where there is no room, too
+    assert drawing._free_place(boxes[0], (90, 20), (400, 400), [(0, 0, 400, 400)]) == first
 
 
-def test_a_name_that_has_no_free_place_is_drawn_all_the_same():
-    box, size = (0, 0, 399, 399), (400, 200)
-    taken = [drawing._free_place(box, size, (400, 400), [])]
-    assert drawing._free_place(box, size, (400, 400), [*taken, (0, 0, 400, 400)]) == taken[0]
-
-
-def test_the_bar_marks_where_the_threshold_cuts():
+def test_bar_and_legends_name_every_colour_and_the_truth_only_where_it_is_known():
     assert "left: 10.00%" in drawing.bar(0.9) and "left: 100.00%" in drawing.bar(0.0)
     assert drawing.bar(0.5).count("#") > 10
-
-
-def test_legends_name_every_colour_and_the_truth_only_where_it_is_known():
     assert MISSED_COLOUR in drawing.keep_legend(True) and MISSED_COLOUR not in drawing.keep_legend(False)
     assert all(text in drawing.boxes_legend("lost") for text in (BLUE, ORANGE, "lost"))
 
 
 def test_tiles_show_dots_for_what_is_still_to_come_and_nothing_of_a_missing_detector():
-    numbers = Numbers(0.25, 192, 256, 0.5, 1440, 1536, 0.8, 1.0, 40.0, 32.0)
+    numbers = Numbers(192, 256, 0.5, 1440, 1536, 0.8, 1.0, 40.0)
     waiting, done = drawing.tiles(numbers), drawing.tiles(numbers, 25.0, 3, 4)
     assert waiting.count("…") == 3 and "…" not in done
-    for text in (
-        "25%",
-        "192 of 256 kept",
-        "50%",
-        "1,440",
-        "0.80 G",
-        "32 ms",
-        "25 ms",
-        "1.60×",
-        "<b>3</b>",
-        "unpruned: 4<",
-    ):
+    for text in ("25%", "192 of 256 kept", "50%", "1,440", "0.80 G", "32 ms", "25 ms", "1.60×", "<b>3</b>", "pruned: 4<"):
         assert text in done
-    assert "no object here" in drawing.tiles(Numbers(0.25, 192, 256, float("nan"), 1440, 1536, 0.8, 1.0, 40.0, 32.0))
-    without = drawing.tiles(Numbers(0.25, 192, 256, None, 1440, 1536, 0.8, 1.0, None, None))
+    assert "no object here" in drawing.tiles(replace(numbers, fg_recall=float("nan")))
+    without = drawing.tiles(replace(numbers, fg_recall=None, dense_ms=None))
     assert "ms" not in without and "Boxes" not in without and "truth not known" in without
 
 

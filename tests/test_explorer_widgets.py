@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,23 +85,20 @@ def test_keep_is_the_same_as_the_sweeps(explorer, fill, resize):
     assert f"{int(expected.sum())} of 256 kept" in explorer.numbers.value
 
 
-def test_small_and_large_are_offered_and_differ(explorer):
-    small = explorer.summary()
-    assert [name.split(",")[0] for name in explorer.bavit.options[:2]] == ["BAViT-small", "BAViT-large"]
-    explorer.bavit.index = 1
-    assert explorer.summary() != small
-
-
 def test_thresholds_go_from_all_to_nothing_in_ever_finer_steps(explorer):
     values = [value for _, value in explorer.slider.options]
     assert values == sorted(set(values)) and values[0] == 0 and values[-1] == 1 and {0.5, 0.9} < set(values)
     assert sum(value > 0.99 for value in values) > 40
 
 
-def test_choosing_another_picture_shows_it(explorer):
+def test_choosing_another_picture_or_model_shows_it(explorer):
     before = [drawn(view).mean() for view in (explorer.map_view, explorer.dense_view)]
     explorer.picture.index = 5
     assert all(abs(drawn(v).mean() - b) > 1 for v, b in zip((explorer.map_view, explorer.dense_view), before))
+    small = explorer.summary()
+    assert [name.split(",")[0] for name in explorer.bavit.options[:2]] == ["BAViT-small", "BAViT-large"]
+    explorer.bavit.index = 1
+    assert explorer.summary() != small
 
 
 def test_another_source_brings_a_model_that_knows_such_images_and_keeps_a_choice_within_it(explorer):
@@ -139,7 +137,7 @@ def test_a_data_set_without_images_or_objects_is_no_error(monkeypatch, tmp_path)
     assert "no object here" in explorer.numbers.value and "patches kept" in explorer.summary()
     path.write_text(json.dumps(content | {"images": []}))
     explorer = threshold_explorer(get_profile("own"))
-    assert explorer.source.value == "photographs" and "No images of own" in explorer.message.value
+    assert explorer.source.options == ("photographs", "sample world") and "No images of own" in explorer.message.value
 
 
 def test_nothing_runs_twice(explorer, runs):
@@ -172,17 +170,12 @@ def test_the_detector_waits_for_the_hand_to_rest(explorer, runs, monkeypatch):
     assert len(runs) == 1 and "bavit-stale" not in explorer.pruned_view._dom_classes
     assert "…" not in explorer.numbers.value
 
-
-def test_to_settle_is_not_to_wait(explorer, runs):
-    explorer.picture.index = 8
-    runs.clear()
-
-    async def move():
+    async def settle():
         explorer.slider.value = 1.0
         explorer.settle()
-        assert len(runs) == 1 and "bavit-stale" not in explorer.pruned_view._dom_classes
+        assert len(runs) == 2 and "bavit-stale" not in explorer.pruned_view._dom_classes
 
-    asyncio.run(move())
+    asyncio.run(settle())
 
 
 def test_an_upload_is_shown_and_a_bad_one_gets_a_sentence(explorer):
@@ -204,10 +197,8 @@ def test_what_a_notebook_stores_holds_no_time(explorer):
 
 
 def test_a_picture_that_went_missing_gets_a_sentence(explorer, monkeypatch, tmp_path):
-    record = load_records("sample", "val", 1)[0]
-    name = "gone"
-    broken = type(record)(**{**record.__dict__, "image_path": tmp_path / "gone.jpg"})
-    monkeypatch.setitem(explorer._sources, "other", {name: broken.image})
+    broken = replace(load_records("sample", "val", 1)[0], image_path=tmp_path / "gone.jpg")
+    monkeypatch.setitem(explorer._sources, "other", {"gone": broken.image})
     explorer.source.options = tuple(explorer._sources)
     explorer.source.value = "other"
     assert "gone.jpg is missing" in explorer.message.value

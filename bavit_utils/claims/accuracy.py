@@ -84,8 +84,8 @@ def abstract_rounding():
         for row, short in zip(PAPER.table1, PAPER.abstract_accuracy, strict=True)
     ]
     truncated, rounded = ([cut(value) == short for value, short in pairs] for cut in (math.floor, round))
-    slip = Status.SLIP if all(map(any, zip(truncated, rounded, strict=True))) else None
-    return verdict(all(rounded) or all(truncated), otherwise=slip), (
+    slip = all(map(any, zip(truncated, rounded, strict=True)))
+    return verdict(all(rounded) or all(truncated), otherwise=Status.SLIP if slip else None), (
         f"{', '.join(f'{value} → {short}' for value, short in pairs)}: truncating gives {sum(truncated)} of the "
         f"{len(pairs)}, rounding {sum(rounded)}."
     )

@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from ..experiments.benchmark import speed_at
+from ..metrics import shown_interval
+from ..paper import PAPER, TRAINED_AT
 from ..results import NOT_RUN, load_rows
 from ..sweep import PLAIN
 
@@ -93,9 +96,15 @@ def verdict(*holds: bool | None, own: bool = True, otherwise: Status | None = No
     return otherwise or (Status.CONTRADICTED if own else Status.NOT_CONFIRMED)
 
 
-def ap_verdict(holds: Mapping[str, bool | None]) -> Status:
-    """`verdict` of a claim about AP from whether it holds on each of `DATA`: by COCO alone, where it is stored."""
-    return verdict(holds["coco"]) if "coco" in holds else verdict(*holds.values(), own=False)
+def ap_verdict(read: Callable[[str], tuple[bool | None, str]]) -> tuple[Status, str]:
+    """Status of a claim about AP, and what is shown: "on the sample world ...; on COCO ...".
+
+    `read` gives for each of `DATA` whether the claim holds there, and a text. COCO alone decides, where it is stored.
+    """
+    found = on_each(read)
+    holds = [held for held, _ in found.values()]
+    status = verdict(found["coco"][0]) if "coco" in found else verdict(*holds, own=False)
+    return status, listed({name: shown for name, (_, shown) in found.items()})
 
 
 def left_open(matters: bool) -> Status:
@@ -143,7 +152,7 @@ class Interval(NamedTuple):
         return Interval(*(value / by for value in self))
 
     def __str__(self) -> str:
-        return f"{100 * self.estimate:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+        return shown_interval(*self, sign="+")
 
 
 def stored(name: str, *needs: str, **where) -> pd.DataFrame:
@@ -169,6 +178,18 @@ def table2_rows(name: str, detector: str = "yolos", **way) -> pd.DataFrame:
     rows["change"] = [Interval.of(row, "delta_AP", "delta") for _, row in rows.iterrows()]
     rows["share"] = [row.change / (row.AP - row.delta_AP) for _, row in rows.iterrows()]
     return rows.drop_duplicates("sparsity").set_index("sparsity")
+
+
+def speed(rows: pd.DataFrame, batch: int, sparsity: float) -> tuple[Interval, str]:
+    """`speed_at`: how many times as fast as the dense detector, and the range by quartiles; and that as text."""
+    gain = Interval(*speed_at(rows, batch, sparsity))
+    return gain, "{:.2f}x [{:.2f}, {:.2f}]".format(*gain)
+
+
+def bears_pruning(name: str, **way) -> tuple[bool | None, str]:
+    """Whether at 35 % sparsity AP clearly loses a smaller share than in the abstract, and the change in AP as text."""
+    row = table2_rows(name, **way).loc[TRAINED_AT]
+    return row.share.above(-PAPER.drop_share), f"{row.change} AP ({100 * row.share.estimate:+.1f} % of dense)"
 
 
 def on_each(read: Callable[[str], object], names: Mapping[str, str] = DATA) -> dict:

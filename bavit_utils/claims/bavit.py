@@ -1,5 +1,7 @@
 """Checks of the paper's positive claims about BAViT itself: accuracy, cost, post-processing."""
 
+from contextlib import suppress
+
 import numpy as np
 import pandas as pd
 import torch
@@ -10,7 +12,7 @@ from ..config import DEPTHS, get_profile
 from ..cost import bavit_multiply_adds, bavit_parameters, yolos_multiply_adds, yolos_parameters
 from ..data.records import load_records
 from ..experiments.postprocessing import papers_setting
-from ..metrics import token_metrics
+from ..metrics import shown_interval, token_metrics
 from ..paper import PAPER, TRAINED_AT
 from .base import Interval, NotRun, Status, ap_verdict, claim, listed, on_each, percent, stored, verdict
 
@@ -27,10 +29,8 @@ def _accuracies(depth: int) -> pd.DataFrame:
     """
     rows = stored("table1", *_MEASURES, depth=depth)
     rows = rows[rows.recipe != "paper"].assign(half=lambda each: each.recipe != "best")
-    try:
+    with suppress(NotRun):
         rows = pd.concat([rows, stored("ablation-depth", *_MEASURES, depth=depth).assign(half=True)])
-    except NotRun:
-        pass
     return rows.groupby(["dataset", "rule", "half"], sort=False)[_MEASURES].mean()
 
 
@@ -41,11 +41,9 @@ def _reaches_the_paper(depth: int):
     for (dataset, rule, half), row in rows.iterrows():
         paper = _PAPER[depth, "coco" if dataset == "coco" else "voc"]
         holds.append(Interval.of(row, "accuracy").above(max(paper, row.majority)))
-        parts.append(
-            f"{_NAMES[dataset]} by {rule} labels{', 192 px' if half else ''}: {100 * row.accuracy:.1f} "
-            f"[{100 * row.accuracy_low:.1f}, {100 * row.accuracy_high:.1f}] (paper {100 * paper:.1f}, majority "
-            f"{100 * row.majority:.1f})"
-        )
+        accuracy = shown_interval(*Interval.of(row, "accuracy"))
+        parts.append(f"{_NAMES[dataset]} by {rule} labels{', 192 px' if half else ''}: {accuracy} (paper "
+                     f"{100 * paper:.1f}, majority {100 * row.majority:.1f})")  # fmt: skip
     status = verdict(*holds, own=rows.n_images.min() >= PAPER.n_val_images)
     if "coco" not in rows.index.get_level_values("dataset"):
         parts.append("COCO: not run here")
@@ -53,9 +51,8 @@ def _reaches_the_paper(depth: int):
     return status, "; ".join(parts) + "."
 
 
-@claim(
-    40, "Abstract", "“Using 2 layers” tokens are separated with “75%” accuracy on VOC and “71%” on COCO.", "measured"
-)
+@claim(40, "Abstract", "“Using 2 layers” tokens are separated with “75%” accuracy on VOC and “71%” on COCO.",
+       "measured")  # fmt: skip
 def small_separates():
     """Sets BAViT-small's token accuracy on held-out photographs (stored) beside Table 1; no set is the paper's own."""
     return _reaches_the_paper(_SMALL)
@@ -68,20 +65,19 @@ def large_separates():
     return _reaches_the_paper(_LARGE)
 
 
-@claim(
-    42, "§ 3.2, Table 1", "10 layers beat 2: “to show the scalability and flexibility of this approach”.", "measured"
-)
+@claim(42, "§ 3.2, Table 1", "10 layers beat 2: “to show the scalability and flexibility of this approach”.",
+       "measured")  # fmt: skip
 def large_is_better():
     """Subtracts two blocks' accuracy from ten blocks', on each data set that has both (stored), and in Table 1."""
     small, large = _accuracies(_SMALL), _accuracies(_LARGE)
-    gains = {
-        f"{_NAMES[key[0]]}{', 192 px' if key[2] else ''}": Interval.of(large.loc[key], "accuracy")
-        - Interval.of(small.loc[key], "accuracy")
-        for key in large.index.intersection(small.index)
-    }
+    holds, shown = [], []
+    for key in large.index.intersection(small.index):
+        gain = Interval.of(large.loc[key], "accuracy") - Interval.of(small.loc[key], "accuracy")
+        holds.append(gain.above())
+        shown.append(f"{gain} on {_NAMES[key[0]]}{', 192 px' if key[2] else ''}")
     paper = [100 * (_PAPER[_LARGE, name] - _PAPER[_SMALL, name]) for name in ("voc", "coco")]
-    return verdict(*(gain.above() for gain in gains.values()), own=False), (
-        f"Ten blocks less two: {'; '.join(f'{gain} on {name}' for name, gain in gains.items())}, in points of accuracy. "
+    return verdict(*holds, own=False), (
+        f"Ten blocks less two: {'; '.join(shown)}, in points of accuracy. "
         f"The paper: {paper[0]:+.1f} on VOC, {paper[1]:+.1f} on COCO."
     )
 
@@ -137,16 +133,19 @@ def marginal_cost():
 def like_focus_detr():
     """Compares AP on Focus DETR's choice and on BAViT's, at equal sparsity (stored); looks are notebook 8's."""
 
-    def read(name: str) -> pd.Series:
-        rows = stored(f"selectors-{name}", "delta_to_bavit", selector="focus-detr", sparsity=TRAINED_AT)
-        return rows.mean(numeric_only=True)
+    alike, margins = PAPER.drop_share / 3, {}  # as one point of the paper's 28.8
 
-    found, alike = on_each(read), PAPER.drop_share / 3  # as one point of the paper's 28.8
-    dense = {name: row.AP - row.delta_AP for name, row in found.items()}
-    less = {name: Interval.of(row, "delta_to_bavit", "delta") for name, row in found.items()}
-    return ap_verdict({name: each.within(alike * dense[name]) for name, each in less.items()}), (
-        f"AP on Focus DETR's scores less that on BAViT's, at {percent(TRAINED_AT, 0)} sparsity {listed(less)}. Similar "
-        f"would be within {percent(alike)} of the dense AP, {listed({n: f'{100 * alike * ap:.1f}' for n, ap in dense.items()})}."
+    def read(name: str) -> tuple[bool | None, str]:
+        rows = stored(f"selectors-{name}", "delta_to_bavit", selector="focus-detr", sparsity=TRAINED_AT)
+        mean = rows.mean(numeric_only=True)
+        less, margin = Interval.of(mean, "delta_to_bavit", "delta"), alike * (mean.AP - mean.delta_AP)
+        margins[name] = f"{100 * margin:.1f}"
+        return less.within(margin), str(less)
+
+    status, shown = ap_verdict(read)
+    return status, (
+        f"AP on Focus DETR's scores less that on BAViT's, at {percent(TRAINED_AT, 0)} sparsity {shown}. Similar would "
+        f"be within {percent(alike)} of the dense AP, {listed(margins)}."
     )
 
 

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from ..config import get_profile
 from ..cost import token_table
 from ..data.records import class_names
-from ..experiments.benchmark import speed_at
 from ..experiments.masking import detect_masked
 from ..paper import PAPER, TRAINED_AT
 from ..pruning import keep_mask
 from ..yolos import PrunedYolos, create_yolos
-from .base import Interval, ap_verdict, claim, listed, on_each, percent, stored, table2_rows, together, verdict
+from .base import Interval, ap_verdict, bears_pruning, claim, on_each, percent, speed, stored, table2_rows, together
+from .base import verdict
 
 _TINY = replace(get_profile("sample"), detector_img_size=96, detector_depth=3, num_detection_tokens=5)
 _TOLERANCE = 1e-4
@@ -38,24 +38,18 @@ def _off(one, other) -> float:
     return max((one.logits - other.logits).abs().max().item(), (one.pred_boxes - other.pred_boxes).abs().max().item())
 
 
-def _loss(row: pd.Series) -> str:
-    """The change in AP, in points with its interval and as a share of the dense AP."""
-    return f"{row.change} AP ({100 * row.share.estimate:+.1f} % of dense)"
-
-
 @claim(36, "Abstract", "“The background tokens can be pruned completely or partially”: partial pruning isn't "
        "shown.", "measured")  # fmt: skip
 def partial_pruning():
     """Keeps a random quarter of the background, and asks, as of pruning all of it, whether AP bears it (stored)."""
 
-    def read(name: str) -> tuple[pd.Series, pd.Series]:
-        return table2_rows(name).loc[TRAINED_AT], table2_rows(name, spared=0.25).loc[TRAINED_AT]
+    def read(name: str) -> tuple[bool | None, str]:
+        (bears_all, every), (bears_some, some) = bears_pruning(name), bears_pruning(name, spared=0.25)
+        return together(bears_all, bears_some), f"{every} completely, {some} partially"
 
-    found = on_each(read)
-    holds = {name: together(*(row.share.above(-PAPER.drop_share) for row in both)) for name, both in found.items()}
-    shown = {name: f"{_loss(every)} completely, {_loss(some)} partially" for name, (every, some) in found.items()}
-    return ap_verdict(holds), (
-        f"Change in AP at {percent(TRAINED_AT, 0)} sparsity {listed(shown)}, each paired with the dense detector. It "
+    status, shown = ap_verdict(read)
+    return status, (
+        f"Change in AP at {percent(TRAINED_AT, 0)} sparsity {shown}, each paired with the dense detector. It "
         f"holds where both lose {_CLEARLY_LESS}, {percent(PAPER.drop_share)}."
     )
 
@@ -87,12 +81,10 @@ def no_retraining():
     """Keeps every token of a detector with drawn weights, and asks what AP is lost without training (stored)."""
     pruned, pictures, _ = _drawn_detector()
     same = _off(pruned(pictures), pruned.detector(pictures)) < _TOLERANCE
-    found = on_each(lambda name: table2_rows(name).loc[TRAINED_AT])
-    bears = ap_verdict({name: row.share.above(-PAPER.drop_share) for name, row in found.items()})
-    return bears if same else verdict(same), (
+    status, costs = ap_verdict(bears_pruning)
+    return status if same else verdict(same), (
         f"With every token kept the detector finds what it found before: {'yes' if same else 'no'}. Without training "
-        f"{percent(TRAINED_AT, 0)} sparsity costs {listed({name: _loss(row) for name, row in found.items()})}. It "
-        f"holds where that is {_CLEARLY_LESS}, {percent(PAPER.drop_share)}."
+        f"{percent(TRAINED_AT, 0)} sparsity costs {costs}. It holds where that is {_CLEARLY_LESS}, {percent(PAPER.drop_share)}."
     )
 
 
@@ -125,11 +117,11 @@ def threshold_sets_sparsity():
 @claim(53, "Poster", "“prunes 25% of YOLOs-tiny tokens, with a 3% mAP drop”, as measured here.", "measured")
 def quarter_fewer_tokens():
     """Computes the reduction at 35 % sparsity, and looks up the change in AP as a share of the dense AP (stored)."""
-    found = on_each(lambda name: table2_rows(name).loc[TRAINED_AT])
+    status, changes = ap_verdict(bears_pruning)
     paper = next(row["AP"] for row in PAPER.table2 if row["sparsity"] == TRAINED_AT) - PAPER.base_AP
-    return ap_verdict({name: row.share.above(-PAPER.drop_share) for name, row in found.items()}), (
+    return status, (
         f"{percent(TRAINED_AT, 0)} sparsity is {percent(token_table(TRAINED_AT).reduction[0])} fewer tokens at the "
-        f"paper's sizes. Change in AP {listed({name: _loss(row) for name, row in found.items()})}; the paper's row "
+        f"paper's sizes. Change in AP {changes}; the paper's row "
         f"{100 * paper:+.1f} ({percent(paper / PAPER.base_AP)}), its text {-100 * PAPER.drop:+.0f} "
         f"({percent(-PAPER.drop_share)})."
     )
@@ -140,20 +132,16 @@ def throughput():
     """Reads how much faster BAViT and the pruned detector are than the dense one, at the paper's sizes (stored)."""
     rows = stored("throughput-cpu", "median_ms", profile="voc-512")
     keys = [(batch, sparsity) for batch in sorted(rows.batch.unique()) for sparsity in (0.29, TRAINED_AT)]
-    speeds = {key: Interval(*speed_at(rows, *key)) for key in keys}
-    shown = ", ".join(
-        f"{speed:.2f}x [{slow:.2f}, {fast:.2f}] at {percent(sparsity, 0)} in batches of {batch}"
-        for (batch, sparsity), (speed, slow, fast) in speeds.items()
-    )
-    return verdict(*(speed.above(1 + PAPER.throughput_gain[0]) for speed in speeds.values()), own=False), (
+    speeds = {key: speed(rows, *key) for key in keys}
+    shown = ", ".join(f"{text} at {percent(s, 0)} in batches of {batch}" for (batch, s), (_, text) in speeds.items())
+    return verdict(*(gain.above(1 + PAPER.throughput_gain[0]) for gain, _ in speeds.values()), own=False), (
         f"{shown}; BAViT's time counted, on {int(rows.threads.iloc[0])} CPU threads with drawn weights, in brackets by "
         "the quartiles of the rounds."
     )
 
 
-@claim(
-    55, "Abstract", "“aimed to reduce runtime memory”; the poster's “Memory reduction, latency reduction”.", "measured"
-)
+@claim(55, "Abstract", "“aimed to reduce runtime memory”; the poster's “Memory reduction, latency reduction”.",
+       "measured")  # fmt: skip
 def memory():
     """Compares peak memory above the weights, dense and pruned by about 35 %, at the paper's sizes (stored)."""
     rows = stored("throughput-cpu", "peak_mb", profile="voc-512")
@@ -182,17 +170,15 @@ def fewer_tokens_overall():
 def finetuning_gain():
     """Compares YOLOS-F with the detector as trained, and with a control trained as long without pruning (stored)."""
 
-    def read(name: str) -> dict[str, pd.Series]:
-        return {each: table2_rows(name, each).loc[TRAINED_AT] for each in ("yolos", "yolos-f", "yolos-control")}
+    def read(name: str) -> tuple[bool | None, str]:
+        rows = [table2_rows(name, each).loc[TRAINED_AT] for each in ("yolos", "yolos-f", "yolos-control")]
+        start, tuned, control = (Interval.of(row, "AP") for row in rows)
+        wanted = PAPER.finetune_gain / PAPER.base_AP * (rows[0].AP - rows[0].delta_AP)
+        return (tuned - control).above(wanted), f"{tuned - start} AP, {tuned - control} over the control"
 
-    holds, shown = {}, {}
-    for name, rows in on_each(read).items():
-        start, tuned, control = (Interval.of(row, "AP") for row in rows.values())
-        wanted = PAPER.finetune_gain / PAPER.base_AP * (rows["yolos"].AP - rows["yolos"].delta_AP)
-        holds[name] = (tuned - control).above(wanted)
-        shown[name] = f"{tuned - start} AP, {tuned - control} over the control"
-    return ap_verdict(holds), (
-        f"At {percent(TRAINED_AT, 0)} sparsity YOLOS-F gains {listed(shown)}; the paper "
+    status, gains = ap_verdict(read)
+    return status, (
+        f"At {percent(TRAINED_AT, 0)} sparsity YOLOS-F gains {gains}; the paper "
         f"{100 * PAPER.finetune_gain:+.0f} of {100 * PAPER.base_AP:.1f}, without a control. It holds where the gain "
         "over the control is clearly as large a share. Intervals are as of independent pictures, so too wide."
     )

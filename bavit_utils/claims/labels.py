@@ -1,12 +1,10 @@
 """Checks of what the paper says of its labels (section 3.1)."""
 
-from functools import lru_cache
-
 import numpy as np
 
 from ..annotations import VOID, labels_from_boxes, labels_from_mask
 from ..config import PATCH_SIZE
-from ..data.records import Record, load_records
+from ..data.records import load_records
 from ..paper import PAPER
 from .base import Interval, Status, claim, left_open, percent, stored, verdict
 
@@ -14,26 +12,26 @@ _SIDE = PAPER.bavit_img_size
 _GRID = (_SIDE // PATCH_SIZE,) * 2
 
 
-@lru_cache(maxsize=1)
-def _sample_records() -> list[Record]:
-    return load_records("sample", "val")
+def _sample_labels(reduce=np.max, rule: str = "coverage", tau: float = PAPER.tau_box) -> np.ndarray:
+    """Labels of the sample world's pictures with objects, [images, rows, cols]: `reduce` over those of single boxes."""
+    return np.array([
+        reduce([labels_from_boxes(box[None], record.size, _GRID, rule, tau=tau) for box in record.boxes], axis=0)
+        for record in load_records("sample", "val") if len(record.boxes)
+    ])  # fmt: skip
 
 
 @claim(1, "§ 3.1, Eq. 2", "“labeled as one (Foreground - FG) if the overlap of a token with any of the bounding box is "
        "more than 0.5”, the overlap being J = |P ∩ B| / |P ∪ B|.")  # fmt: skip
 def literal_jaccard():
     """Labels square boxes around a patch, and the sample world's pictures, by Eq. 2 and by the share of the patch."""
-    sides, records = range(PATCH_SIZE, _SIDE + 1), _sample_records()
+    sides = range(PATCH_SIZE, _SIDE + 1)
     reached = max(s for s in sides if labels_from_boxes([[0, 0, s, s]], (_SIDE, _SIDE), _GRID, "jaccard").any())
-    literal, coverage = (
-        int(sum(labels_from_boxes(record.boxes, record.size, _GRID, rule).sum() for record in records))
-        for rule in ("jaccard", "coverage")
-    )
+    literal, coverage = (_sample_labels(rule=rule).sum() for rule in ("jaccard", "coverage"))
     others = " and ".join(f"{PATCH_SIZE**2 / side**2:.2f} at {side} px" for side in (2 * PATCH_SIZE, 4 * PATCH_SIZE))
     return verdict(literal >= 0.9 * coverage, otherwise=Status.SLIP), (
         f"A box around a patch labels it up to a side of {reached} px; J is {others}. Of "
-        f"{len(records) * PAPER.bavit_tokens:,} tokens of the sample world Eq. 2 labels {literal:,} foreground, "
-        f"coverage of the patch, as the poster has it, {coverage:,}."
+        f"{len(load_records('sample', 'val')) * PAPER.bavit_tokens:,} tokens of the sample world Eq. 2 labels "
+        f"{literal:,} foreground, coverage of the patch, as the poster has it, {coverage:,}."
     )
 
 
@@ -41,14 +39,9 @@ def literal_jaccard():
        "bounding box”), and it has “more than 0.5” for ≥.")  # fmt: skip
 def readings_of_equation_1():
     """Labels the sample world's tokens if any box is enough, if every box must reach τ, and with > for ≥."""
-    any_box, every_box, more_than = [], [], []
-    for record in (record for record in _sample_records() if len(record.boxes)):
-        each = [labels_from_boxes(box[None], record.size, _GRID) for box in record.boxes]
-        any_box.append(np.max(each, axis=0))
-        every_box.append(np.min(each, axis=0))
-        more_than.append(labels_from_boxes(record.boxes, record.size, _GRID, tau=np.nextafter(PAPER.tau_box, 1)))
-    some, every = np.mean(any_box), np.mean(every_box)
-    turned = np.mean(np.array(any_box) != np.array(more_than))
+    any_box, every_box = _sample_labels(), _sample_labels(np.min)
+    some, every = any_box.mean(), every_box.mean()
+    turned = (any_box != _sample_labels(tau=np.nextafter(PAPER.tau_box, 1))).mean()
     return Status.UNSPECIFIED if turned > 0.01 else verdict(some == every, otherwise=Status.SLIP), (
         f"{percent(some)} of the tokens are foreground if any box is enough, as the text says, {percent(every)} if all "
         f"boxes must reach τ. With > for ≥ {percent(turned, 2)} of the tokens change."
@@ -89,8 +82,7 @@ def voc_split():
 def grid_of_16():
     """Divides the input side by the patch size, and compares with the number of tokens that section 3.5 gives."""
     rows, patch = _SIDE // PAPER.patch_size, PAPER.patch_size
-    slip = Status.SLIP if rows**2 == PAPER.bavit_tokens else None
-    return verdict(rows == patch, otherwise=slip), (
+    return verdict(rows == patch, otherwise=Status.SLIP if rows**2 == PAPER.bavit_tokens else None), (
         f"{patch}-px patches of {_SIDE} px make a {rows}×{rows} grid, {rows**2} tokens, and section 3.5 has "
         f"{PAPER.bavit_tokens}; a {patch}×{patch} grid is a picture of {patch**2} px."
     )
@@ -99,10 +91,12 @@ def grid_of_16():
 @claim(6, "§ 3.5", "“The BAViT model works on 384×384 input”: whether pictures are warped or letterboxed isn't said.")
 def warped_or_letterboxed():
     """Computes how much of a square letterboxed picture is padding, and what becomes of the sample world's labels."""
-    records = _sample_records()
+    records = load_records("sample", "val")
     padding = 1 - np.mean([min(record.size) / max(record.size) for record in records])
-    warped = np.mean([labels_from_boxes(record.boxes, record.size, _GRID).mean() for record in records])
-    boxed = np.mean([labels_from_boxes(record.boxes, (max(record.size),) * 2, _GRID).mean() for record in records])
+    warped, boxed = (
+        np.mean([labels_from_boxes(r.boxes, size, _GRID).mean() for r, size in zip(records, sizes, strict=True)])
+        for sizes in ([r.size for r in records], [(max(r.size),) * 2 for r in records])
+    )
     return left_open(abs(warped - boxed) > 0.01), (
         f"Of a letterboxed 640×480 picture {percent(1 - 480 / 640, 0)} of the tokens are padding, of the sample "
         f"world's {percent(padding, 0)}; foreground falls from {percent(warped)} of the tokens, warped, to "

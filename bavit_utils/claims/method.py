@@ -9,7 +9,7 @@ from ..config import PATCH_SIZE
 from ..cost import yolos_multiply_adds
 from ..paper import PAPER, TRAINED_AT
 from ..pruning import fill_neighbours, keep_mask, resize_grid
-from .base import Interval, Status, ap_verdict, claim, left_open, listed, on_each, percent, stored, together, verdict
+from .base import Interval, Status, ap_verdict, claim, left_open, percent, stored, together, verdict
 
 _ROWS = PAPER.bavit_img_size // PATCH_SIZE
 _WIDE_ROWS = PAPER.detector_img_size // PATCH_SIZE
@@ -113,21 +113,20 @@ def _rivals(name: str) -> tuple[dict[str, Interval], dict[str, Interval]]:
        "beside it.", "measured")  # fmt: skip
 def missing_baselines():
     """Compares chance and the truth with BAViT-small at 35 % sparsity, and cheaper ways at equal cost (stored)."""
-    found = on_each(_rivals)
+
+    def read(name: str) -> tuple[bool | None, str]:
+        chosen, cheaper = _rivals(name)
+        # Good is: clearly better than chance, and than what needs no second network.
+        holds = together(*(rival.below() for rival in (chosen["random"], *cheaper.values())))
+        texts = (", ".join(f"{one} {rival}" for one, rival in rivals.items()) for rivals in (chosen, cheaper))
+        return holds, " | ".join(texts)
+
+    status, shown = ap_verdict(read)
     patches = (448 // PATCH_SIZE) ** 2
     less = 1 - yolos_multiply_adds(patches, patches) / yolos_multiply_adds(PAPER.detector_tokens)
-    # Good is: clearly better than chance, and than what needs no second network.
-    holds = {
-        name: together(*(rival.below() for rival in (chosen["random"], *cheaper.values())))
-        for name, (chosen, cheaper) in found.items()
-    }
-    shown = {
-        name: " | ".join(", ".join(f"{one} {rival}" for one, rival in rivals.items()) for rivals in both)
-        for name, both in found.items()
-    }
-    return ap_verdict(holds), (
+    return status, (
         f"AP less BAViT's, at equal sparsity | at equal share of the dense multiply-adds at the paper's sizes, "
-        f"{listed(shown)}. YOLOS at 448 px alone: {percent(1 - patches / PAPER.detector_tokens, 0)} fewer tokens, "
+        f"{shown}. YOLOS at 448 px alone: {percent(1 - patches / PAPER.detector_tokens, 0)} fewer tokens, "
         f"{percent(less)} fewer multiply-adds."
     )
 

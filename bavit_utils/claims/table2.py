@@ -5,9 +5,9 @@ import pandas as pd
 
 from ..config import get_profile
 from ..cost import multiply_adds, token_reduction, token_table
-from ..experiments.benchmark import speed_at
 from ..paper import PAPER, TRAINED_AT
-from .base import Interval, Status, ap_verdict, claim, left_open, listed, on_each, percent, stored, table2_rows, verdict
+from .base import Interval, Status, ap_verdict, claim, left_open, listed, on_each, percent, speed, stored, table2_rows
+from .base import verdict
 
 _TABLE = pd.DataFrame(PAPER.table2)
 _YOLOS = _TABLE[_TABLE.detector == "yolos"].set_index("sparsity").sort_index()
@@ -91,11 +91,9 @@ def throughput_at_a_drop_of_3():
     paper, patches = get_profile("coco"), PAPER.detector_tokens
     saved = 1 - multiply_adds((1 - nearest) * patches, paper) / multiply_adds(patches, paper, bavit=None)
     rows = stored("throughput-cpu", "median_ms", profile="voc-512")
-    faster = {batch: Interval(*speed_at(rows, batch, nearest)) for batch in sorted(rows.batch.unique())}
-    shown = ", ".join(
-        f"{speed:.2f}x [{slow:.2f}, {fast:.2f}] with batch {batch}" for batch, (speed, slow, fast) in faster.items()
-    )
-    in_time = [speed.above(1 + low) for speed in faster.values()]
+    faster = {batch: speed(rows, batch, nearest) for batch in sorted(rows.batch.unique())}
+    shown = ", ".join(f"{text} with batch {batch}" for batch, (_, text) in faster.items())
+    in_time = [gain.above(1 + low) for gain, _ in faster.values()]
     return verdict(in_tokens.min() < PAPER.drop + _AS_PRINTED, *in_time, own=False), (
         f"Table 2's rows with {percent(low, 0)} to {percent(high, 0)} fewer tokens drop {100 * in_tokens.min():.1f} to "
         f"{100 * in_tokens.max():.1f} points. The row that drops {100 * _DROP[nearest]:.1f} saves {percent(saved)} of "
@@ -125,15 +123,17 @@ def first_five_percent():
         rows = rows[rows.selector.str.match("oracle-exact|random$")].groupby("selector").mean(numeric_only=True)
         return ", ".join(f"{name} {Interval.of(row, 'delta_to_bavit', 'delta')}" for name, row in rows.iterrows())
 
-    holds, shown = {}, {}
-    for name, rows in on_each(table2_rows).items():
+    def read(name: str) -> tuple[bool | None, str]:
+        rows = table2_rows(name)
         at_once, later = rows.change[0.05], rows.delta_AP[0.29] - rows.delta_AP[0.05]
         # As in the paper: a clear loss at once, and less for each further token.
-        holds[name] = bool(at_once.estimate / 0.05 < later / 0.24) and at_once.below()
-        shown[name] = f"{at_once}, then {100 * later:+.1f} more"
+        holds = bool(at_once.estimate / 0.05 < later / 0.24) and at_once.below()
+        return holds, f"{at_once}, then {100 * later:+.1f} more"
+
     first, rest = _DROP[0.05], _DROP[0.29] - _DROP[0.05]
-    return ap_verdict(holds), (
-        f"The paper: -{100 * first:.1f}, then -{100 * rest:.1f} more. Here {listed(shown)}. Of these 5 %, less BAViT's "
+    status, shown = ap_verdict(read)
+    return status, (
+        f"The paper: -{100 * first:.1f}, then -{100 * rest:.1f} more. Here {shown}. Of these 5 %, less BAViT's "
         f"choice, {listed(on_each(others))}."
     )
 
@@ -149,13 +149,12 @@ def what_isnt_said():
         "post-processing": {"fill_steps": PAPER.fill_steps},
     }
 
-    def read(name: str) -> dict[str, Interval]:
-        return {way: table2_rows(name, **setting).change[TRAINED_AT] for way, setting in ways.items()}
-
-    found = {name: each.items() for name, each in on_each(read).items()}
+    found = on_each(lambda name: [table2_rows(name, **way).change[TRAINED_AT] for way in ways.values()])
     # Each is paired with the dense detector: two differ clearly where their intervals don't meet.
-    differ = any(max(one.low for _, one in each) > min(one.high for _, one in each) for each in found.values())
-    shown = {name: ", ".join(f"{way} {one}" for way, one in each) for name, each in found.items()}
+    differ = any(max(one.low for one in each) > min(one.high for one in each) for each in found.values())
+    shown = {
+        name: ", ".join(f"{way} {one}" for way, one in zip(ways, each, strict=True)) for name, each in found.items()
+    }
     return left_open(differ), (
         f"Change in AP at {percent(TRAINED_AT, 0)} sparsity {listed(shown)}: {'two' if differ else 'no two'} differ "
         "clearly. We took nearest, no post-processing, sparsity on the detector's grid, each picture's averaged."
@@ -166,6 +165,5 @@ def what_isnt_said():
 def all_of_cocos_val():
     """Looks for stored rows of Table 2 on COCO, and on how many pictures they are."""
     n_images = int(table2_rows("coco").n_images.iloc[0])
-    return verdict(
-        n_images == PAPER.n_val_images, otherwise=Status.PARTLY
-    ), f"Our rows of COCO are of {n_images:,} pictures."
+    status = verdict(n_images == PAPER.n_val_images, otherwise=Status.PARTLY)
+    return status, f"Our rows of COCO are of {n_images:,} pictures."

@@ -8,12 +8,11 @@ import errno
 import os
 import re
 import shutil
-import stat
 import sys
 import tarfile
 import zipfile
 import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pooch
 import requests
@@ -99,7 +98,8 @@ def _install(source: Source, downloads: Path, root: Path) -> None:
     folder = root / source.folder
     place = folder / source.target
     sums = folder / "SHA256SUMS"
-    known = {name: digest for digest, name in re.findall(r"^(\w{64}) [ *](.+)$", _text(sums), re.MULTILINE)}
+    noted = sums.read_text(encoding="utf-8") if sums.is_file() else ""
+    known = {name: digest for digest, name in re.findall(r"^(\w{64}) [ *](.+)$", noted, re.MULTILINE)}
     paths = [_download(file, known.get(file.name), downloads, place) for file in source.files]
     staging = place.with_name(f".{place.name}.partial")  # beside it, so on the same disk
     shutil.rmtree(staging, ignore_errors=True)  # of a call that was killed
@@ -194,10 +194,9 @@ class _Resuming:
             total = got + int(length) if length else self.size
             if self.size and total != self.size:
                 raise OSError(f"it offers {total} bytes instead of {self.size}")
-            with (
-                self.part.open("ab" if got else "wb") as file,
-                _progress(desc=self.part.stem, total=total, initial=got, unit="B", unit_scale=True) as bar,
-            ):
+            hidden = bool(os.environ.get("TQDM_DISABLE")) or None  # without a terminal, too
+            bar = tqdm(desc=self.part.stem, total=total, initial=got, unit="B", unit_scale=True, disable=hidden)
+            with bar, self.part.open("ab" if got else "wb") as file:
                 for chunk in answer.iter_content(_CHUNK):
                     bar.update(file.write(chunk))
         if total and self.part.stat().st_size != total:
@@ -205,29 +204,12 @@ class _Resuming:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack plain files and folders; DownloadError for a damaged archive and for one that reaches out of `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    zipped = archive.suffix == ".zip"
+    """Unpack into `folder`, and nothing beyond it; DownloadError for an archive that is damaged or reaches out."""
+    _say(f"unpacking {archive.name}")
     try:
-        with zipfile.ZipFile(archive) if zipped else tarfile.open(archive) as opened:
-            members = opened.infolist() if zipped else opened.getmembers()
-            for member in _progress(members, desc=f"unpacking {archive.name}", unit=" files"):
-                name = PurePosixPath(member.filename if zipped else member.name)
-                plain = not stat.S_ISLNK(member.external_attr >> 16) if zipped else member.isfile() or member.isdir()
-                if name.is_absolute() or ".." in name.parts or "\\" in str(name) or not plain:
-                    raise DownloadError(f"{archive} holds {name}, a link or a path out of its folder: delete it")
-                opened.extract(member, folder, **({} if zipped else {"filter": "data"}))
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise DownloadError(f"{archive} is damaged ({_reason(error)}): delete it and call again") from error
-
-
-def _progress(*args, **options) -> tqdm:
-    """A progress bar, on a terminal and without TQDM_DISABLE only."""
-    return tqdm(*args, disable=bool(os.environ.get("TQDM_DISABLE")) or None, **options)
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+        shutil.unpack_archive(archive, folder, **({"filter": "data"} if archive.suffix == ".tar" else {}))
+    except (shutil.ReadError, tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise DownloadError(f"{archive} can't be unpacked ({_reason(error)}): delete it and call again") from error
 
 
 def _gigabytes(count: int) -> str:

@@ -59,20 +59,19 @@ def _run_lengths(text: str) -> np.ndarray:
     Six bits a character from "0" on: five of a number, the lowest first, and whether it goes on. From the fourth number
     on, each is the difference to the last but one.
     """
-    codes = np.frombuffer(text.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
-    goes_on = codes >= 32
-    if not len(codes) or codes.min() < 0 or codes.max() > 63 or goes_on[-1]:
-        raise ValueError("run lengths that end too early, or hold other characters")
-    starts = np.flatnonzero(np.r_[True, ~goes_on[:-1]])
-    place = 5 * (np.arange(len(codes)) - np.repeat(starts, np.diff(np.r_[starts, len(codes)])))
-    if place.max() > 30:
-        raise ValueError("a run length beyond all pictures")
-    numbers = np.add.reduceat((codes & 31) << place, starts)
-    negative = ~goes_on & (codes & 16 > 0)
-    numbers[negative[~goes_on]] -= 32 << place[negative]
-    for first in (1, 2):
-        numbers[first::2] = numbers[first::2].cumsum()
-    return numbers
+    runs, number, place = [], 0, 0
+    for code in (ord(character) - 48 for character in text):
+        if not 0 <= code < 64 or place > 30:
+            raise ValueError("run lengths beyond all pictures, or of other characters")
+        number |= (code & 31) << place
+        place += 5
+        if code < 32:
+            number -= (code & 16 > 0) << place
+            runs.append(number + (runs[-2] if len(runs) > 2 else 0))
+            number = place = 0
+    if place or not runs:
+        raise ValueError("run lengths that end too early")
+    return np.array(runs)
 
 
 def wrong_size(path: Path | str, is_size: Sequence[int], size: Sequence[int], other: Path) -> DataError:

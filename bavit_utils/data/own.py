@@ -132,14 +132,3 @@ def _named_by_voc(path: Path) -> list[str]:
     except (OSError, ET.ParseError, LookupError, ValueError) as error:
         raise DataError(f"{path} is malformed ({error}): correct it, or export it again") from error
     return [name.strip() for name in names if name.strip()]
-
-
-def completed(annotation: dict) -> dict:
-    """One of COCO's annotations, with what many tools leave out: that it is no crowd, and its box's area."""
-    width, height = annotation["bbox"][2:]
-    return {"iscrowd": 0, "area": width * height} | annotation
-
-
-def all_masked(annotations: list[dict]) -> bool:
-    """Whether each of a picture's objects has a mask; where one lacks it, the others' are of no use."""
-    return all(annotation.get("segmentation") for annotation in annotations)

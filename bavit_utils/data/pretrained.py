@@ -39,9 +39,8 @@ def imagenet_blocks() -> dict[str, Tensor] | None:
     try:
         path = path or fetch("vit-tiny")
     except DownloadError as error:
-        warnings.warn(
-            f"no ImageNet ViT-tiny weights at hand, so the blocks start from random values: {error}", stacklevel=3
-        )
+        why = f"no ImageNet ViT-tiny weights at hand, so the blocks start from random values: {error}"
+        warnings.warn(why, stacklevel=3)
         return None
     try:
         weights = {name: tensor.float() for name, tensor in load_file(path).items()}
@@ -106,10 +105,9 @@ def load_hub_yolos(img_size: int, name: str | Path = "hustvl/yolos-tiny") -> Yol
     """The published COCO detector (section 3.5), from the hub, its cache, or a folder of the same form, as safetensors.
 
     Its position table, for 800 x 1333 pixels, is resized once to square pictures of `img_size` pixels, as it would be
-    in every forward. Its head has a row for each of COCO's ids up
-    to 90, used or not; it is cut to the 80 classes of `records`, so that labels count as everywhere else here. Wants
-    ImageNet's mean and std: `config.normalise` is "imagenet". Raises OSError when it is neither online nor cached,
-    ValueError when it doesn't know COCO's classes.
+    in every forward. Its head, with a row for each of COCO's ids up to 90, is cut to the 80 classes of `records`. It
+    wants ImageNet's mean and std: `config.normalise` is "imagenet". Raises OSError when it is neither online nor
+    cached, ValueError when it doesn't know COCO's classes.
     """
     classes = class_names("coco")
     detector = YolosForObjectDetection.from_pretrained(name, use_safetensors=True, attn_implementation="sdpa")

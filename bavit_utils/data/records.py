@@ -1,39 +1,26 @@
-"""Readers of VOC, COCO, the sample world, the bundled photographs and your own pictures; decoded only when asked for.
-
-What real annotations hold, and what is done about it:
-- Boxes that stick out of their picture by up to two pixels (rounding; VOC's xmin of 0) are clipped; anything farther
-  out, a box without area or a class nobody knows is an error. COCO's train2017 holds two objects without area: they are
-  left out.
-- VOC's XML may give a wrong picture size: the picture's own counts, and the boxes are checked against it.
-- VOC2012's masks may show objects that its XML lacks (difficult ones): mask and boxes are used each as they are.
-"""
+"""`Record`: a picture of VOC, COCO, the sample world, the bundled photographs or your own; decoded when asked for."""
 
 import hashlib
 import json
-import os
 import warnings
-import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
-from .. import config
 from ..annotations import VOID
-from ..checks import check_number, inside
-from ..config import data_dir
 from .masks import paint, wrong_size
-from .own import OWN, all_masked, completed, listed_names, own_classes, own_files, own_remedy, twice, voc_picture
-from .pictures import DataError, image_size, load_class_mask, load_image
+from .own import OWN, own_classes, own_files
+from .pictures import DataError, load_class_mask, load_image
+from .readers import read_coco, read_voc, remedy, voc_listing
 from .sample_world import CLASSES as SAMPLE_CLASSES
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )
-_VOC_BOX = ("xmin", "ymin", "xmax", "ymax")
 # torchvision keeps COCO's 91 ids, of which 80 are in use.
 _COCO_91 = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
 COCO_CLASSES = tuple(name for name in _COCO_91 if name not in ("__background__", "N/A"))
@@ -45,10 +32,6 @@ _VOC_NAMES = {
     "airplane": "aeroplane", "couch": "sofa", "dining table": "diningtable", "motorcycle": "motorbike",
     "potted plant": "pottedplant", "tv": "tvmonitor",
 }  # of COCO's classes; fourteen more are called alike
-
-_LONGEST = 30_000  # pixels of a picture, at the most
-_SLACK = 2.0  # pixels by which a box may stick out of its picture
-_COCO_WITHOUT_AREA = {918, 2206849}  # annotation ids in instances_train2017.json
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,14 +101,14 @@ def load_records(dataset: str, split: str, limit: int | None = None) -> list[Rec
     Raises ValueError for an unknown data set or split, and DataError, with file and remedy, for missing folders or
     pictures, malformed XML or JSON, unknown classes and impossible boxes.
     """
-    class_names(dataset)
+    known = class_names(dataset)
     if split not in SPLITS[dataset]:
         raise ValueError(f"{dataset} has no split {split!r}: choose one of {', '.join(SPLITS[dataset])}")
     in_vocs_form = own_files(split)[0].suffix == ".txt" if dataset == OWN else dataset.startswith("voc")
-    records = (_read_voc if in_vocs_form else _read_coco)(dataset, split, limit)
-    if not records:
-        raise DataError(f"the {split} list of {dataset} names no pictures: {_remedy(dataset, split)}")
-    return records
+    pictures = (read_voc if in_vocs_form else read_coco)(dataset, split, known, limit)
+    if not pictures:
+        raise DataError(f"the {split} list of {dataset} names no pictures: {remedy(dataset, split)}")
+    return [Record(dataset=dataset, split=split, **fields) for fields in pictures]
 
 
 def with_classes_of(record: Record, dataset: str) -> Record:
@@ -153,7 +136,7 @@ def load_training_lists(dataset: str, limit: int | None = None) -> dict[str, lis
     lists = {f"{dataset}/train": load_records(dataset, "train", limit)}
     if dataset == OWN and (both := _shared(lists["own/train"], load_records(OWN, "val"))):
         warnings.warn(f"{both} of your own val pictures are training pictures, too: they tell little", stacklevel=3)
-    if dataset == "voc2007" and _listing(dataset, "trainextra").exists():
+    if dataset == "voc2007" and voc_listing(dataset, "trainextra").exists():
         lists[f"{dataset}/trainextra"] = load_records(dataset, "trainextra", limit)
     return lists
 
@@ -182,169 +165,3 @@ def fingerprint(records: Iterable[Record]) -> str:
             digest.update(values.tobytes())
         digest.update(r.masks.read_bytes() if isinstance(r.masks, Path) else json.dumps(r.masks).encode())
     return digest.hexdigest()[:12]
-
-
-def _read_voc(dataset: str, split: str, limit: int | None) -> list[Record]:
-    """VOC: 2007 by the lists of detection, 2012 by those of segmentation."""
-    listing, known = _listing(dataset, split), class_names(dataset)
-    if not listing.is_file():
-        raise _missing(listing, "No such file or directory", dataset, split)
-    names = listed_names(listing)[:limit]
-    return [_voc_record(dataset, split, listing.parents[2], name, known) for name in names]
-
-
-def _listing(dataset: str, split: str) -> Path:
-    root = data_dir() if dataset == OWN else data_dir() / "VOCdevkit" / dataset.upper()
-    return root / "ImageSets" / ("Segmentation" if dataset == "voc2012" else "Main") / f"{split}.txt"
-
-
-def _voc_record(dataset: str, split: str, root: Path, name: str, known: Sequence[str]) -> Record:
-    path = root / "Annotations" / f"{name}.xml"
-    image_path = voc_picture(root / "JPEGImages", name)
-    size = image_size(image_path)
-    try:
-        objects = [
-            ((found.findtext("name") or "").strip(), [float(found.find("bndbox").findtext(key)) for key in _VOC_BOX],
-             int(found.findtext("difficult", "0")))
-            for found in ET.fromstring(_read_bytes(path, dataset, split)).findall("object")
-        ]
-    except DataError:
-        raise
-    except (ET.ParseError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is malformed ({error}): correct it or fetch it again") from error
-    names, boxes, difficult = zip(*objects) if objects else ((), (), ())
-    boxes = _clip_boxes(_from_voc(np.array(boxes, dtype=np.float64).reshape(len(boxes), 4)), size, path, names)
-    return Record(
-        dataset, split, name, image_path, path, size, boxes,
-        labels=_labels(names, known, path),
-        difficult=np.array(difficult, dtype=bool),
-        crowd=np.zeros(len(boxes), dtype=bool),
-        areas=(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]),
-        masks=root / "SegmentationClass" / f"{name}.png" if dataset == "voc2012" else None,
-    )
-
-
-def _from_voc(boxes: np.ndarray) -> np.ndarray:
-    """VOC's boxes [n, 4] count pixels from 1 and include the last one; ours count from 0 and exclude the end."""
-    return boxes - np.array([1, 1, 0, 0])
-
-
-def _read_coco(dataset: str, split: str, limit: int | None) -> list[Record]:
-    """COCO's form of instances, of COCO itself, its bundled photographs and the sample world."""
-    path, folder = own_files(split) if dataset == OWN else _official_files(dataset, split)
-    content, where = _read_bytes(path, dataset, split), "it"
-    known = class_names(dataset)
-    try:
-        content, where = json.loads(content), "a category"
-        # Ids are compared as texts: some tools write numbers as such.
-        names = {str(category["id"]): category["name"] for category in content["categories"]}
-        _distinct("category ids", [str(category["id"]) for category in content["categories"]], path)
-        _labels(list(names.values()), known, path)
-        where = "a picture"
-        _distinct("picture ids", [str(image["id"]) for image in content["images"]], path)
-        by_image = {str(image["id"]): [] for image in content["images"]}
-        for number, annotation in enumerate(content["annotations"], start=1):
-            where = f"annotation {annotation.get('id', number)}"
-            if str(annotation["image_id"]) not in by_image:
-                raise ValueError(f"it is of picture {annotation['image_id']}, which isn't listed")
-            by_image[str(annotation["image_id"])].append(completed({"id": number} | annotation))
-        there = set(os.listdir(folder)) if folder.is_dir() else set()
-        records = []
-        for image in content["images"][:limit]:
-            where = f"picture {image['id']}"
-            file = inside(folder, image["file_name"])
-            if image["file_name"] not in there and not file.is_file():  # in a subfolder
-                raise DataError(f"{file} is missing, {path} lists it: {_remedy(dataset, split)}")
-            records.append(_coco_record(dataset, split, path, file, image, by_image[str(image["id"])], names, known))
-        return records
-    except DataError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        reason = f"no {error} is given" if isinstance(error, KeyError) else str(error) or repr(error)
-        raise DataError(f"{path} is malformed ({where}: {reason}): {_correction(dataset)}") from error
-
-
-def _distinct(what: str, values: list[str], path: Path) -> None:
-    if len(set(values)) < len(values):
-        raise DataError(f"{path}: the {what} {twice(values)} occur twice, as in merged files: number them anew")
-
-
-def _official_files(dataset: str, split: str) -> tuple[Path, Path]:
-    if dataset == "photos":
-        return config.PHOTOS_DIR / "annotations" / f"instances_{split}.json", config.PHOTOS_DIR / split
-    year = "2017" if dataset == "coco" else ""
-    root = data_dir() / "coco" if dataset == "coco" else config.SAMPLE_DIR if split == "val" else config.CACHE / "sample"
-    return root / "annotations" / f"instances_{split}{year}.json", root / f"{split}{year}"
-
-
-def _coco_record(
-    dataset: str, split: str, path: Path, file: Path, image: dict, found: list[dict], names: dict, known: Sequence[str]
-) -> Record:
-    if dataset == "coco":
-        found = [a for a in found if a["id"] not in _COCO_WITHOUT_AREA]
-    for annotation in found:
-        if str(annotation["category_id"]) not in names:
-            which = f"annotation {annotation['id']} is of the unknown class {annotation['category_id']}"
-            raise DataError(f"{path}: {which}; {_correction(dataset)}")
-    size = tuple(check_number(side, int(image[side]), 1, _LONGEST) for side in ("height", "width"))
-    boxes = np.array([a["bbox"] for a in found], dtype=np.float64).reshape(len(found), 4)
-    boxes[:, 2:] += boxes[:, :2]
-    crowd = [check_number(f"iscrowd of annotation {a['id']}", int(a["iscrowd"]), 0, 1) for a in found]
-    areas = [check_number(f"the area of annotation {a['id']}", float(a["area"]), 0, 1e9) for a in found]
-    return Record(
-        dataset, split, image["id"], file, path, size,
-        boxes=_clip_boxes(boxes, size, path, [f"annotation {a['id']}" for a in found]),
-        labels=_labels([names[str(a["category_id"])] for a in found], known, path),
-        difficult=np.zeros(len(found), dtype=bool),
-        crowd=np.array(crowd, dtype=bool),
-        areas=np.array(areas, dtype=np.float32),
-        masks=tuple(a.get("segmentation") for a in found) if dataset != OWN or all_masked(found) else None,
-    )
-
-
-def _clip_boxes(boxes: np.ndarray, size: tuple[int, int], path: Path, names: Sequence[str]) -> np.ndarray:
-    """Boxes [n, 4] cut to the picture, float32; a DataError names the object whose box has no area or lies outside."""
-    limit = np.array(size[::-1] * 2)
-    clipped = boxes.clip(0, limit)
-    empty = ~((boxes[:, 2:] > boxes[:, :2]).all(axis=1) & np.isfinite(boxes).all(axis=1))
-    outside = ((boxes < -_SLACK) | (boxes > limit + _SLACK)).any(axis=1)
-    outside |= (clipped[:, 2:] <= clipped[:, :2]).any(axis=1)
-    for bad, reason in ((empty, "has no area"), (outside, f"lies outside its picture of {size[1]}x{size[0]} pixels")):
-        for j in np.flatnonzero(bad):
-            box = [round(value, 2) for value in boxes[j].tolist()]
-            raise DataError(f"{path}: the box {box} (xyxy) of {names[j]} {reason}; correct it or fetch the file again")
-    return clipped.astype(np.float32)
-
-
-def _labels(names: Sequence[str], known: Sequence[str], path: Path) -> np.ndarray:
-    """Labels int64 [n] of class names."""
-    for name in names:
-        if name not in known:
-            raise DataError(f"{path}: unknown class {name!r}; correct it to one of {', '.join(known)}")
-    return np.array([known.index(name) for name in names], dtype=np.int64)
-
-
-def _read_bytes(path: Path, dataset: str, split: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _missing(path, error.strerror, dataset, split) from None
-
-
-def _missing(path: Path, reason: str, dataset: str, split: str) -> DataError:
-    return DataError(f"{path} can't be read ({reason}): {_remedy(dataset, split)}")
-
-
-def _correction(dataset: str) -> str:
-    """What to do about a file that is there and wrong."""
-    return "correct it, or export it again" if dataset == OWN else "fetch or restore it"
-
-
-def _remedy(dataset: str, split: str) -> str:
-    if dataset == "sample":
-        return "make it with `bavit sample-world`" if split == "train" else "restore data/sample from the repository"
-    if dataset == "photos":
-        return "restore data/photos from the repository"
-    if dataset == OWN:
-        return own_remedy()
-    return f"set BAVIT_DATA_DIR (now {data_dir()}) to the folder that holds VOCdevkit and coco, as README.md shows"

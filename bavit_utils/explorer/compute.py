@@ -1,6 +1,7 @@
 """What the threshold explorer shows: maps, keep masks, detections, numbers and times, each of them computed once."""
 
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -36,11 +37,10 @@ class Numbers:
     """What a keep mask costs and keeps of one image, beside the dense detector.
 
     `fg_recall` is None where the truth isn't known, and NaN where it has no foreground. Tokens as in Table 2, summed
-    over the layers of both networks; multiply-adds in billions. Times in milliseconds are None where there is no
-    detector; `predicted_ms` is the dense time times the share of the multiply-adds.
+    over the layers of both networks; multiply-adds in billions. The dense detector's time in milliseconds is None where
+    there is no detector.
     """
 
-    sparsity: float
     kept: int
     patches: int
     fg_recall: float | None
@@ -49,7 +49,10 @@ class Numbers:
     gmacs: float
     dense_gmacs: float
     dense_ms: float | None
-    predicted_ms: float | None
+
+    @property
+    def sparsity(self) -> float:
+        return 1 - self.kept / self.patches
 
 
 class Detector:
@@ -75,7 +78,15 @@ class Detector:
     def found(self, picture: Picture, keep: Tensor | None = None) -> Found:
         """What is detected on the kept patches, boolean [1, rows, cols], or on all."""
         if not self.knows(picture, keep):
-            self._found[self._key(picture, keep)] = self._run(picture, keep)
+            self.dense_ms(picture)  # before any other run: it warms up
+            start = perf_counter()
+            (found,) = predict(self.pruned, [picture.image], keep)
+            ms = 1000 * (perf_counter() - start)
+            sure = found["scores"] >= MIN_SCORE
+            height, width = picture.image.shape[:2]
+            boxes = found["boxes"][sure] / torch.tensor([width, height, width, height])
+            names = [self._names[label] for label in found["labels"][sure].tolist()]
+            self._found[self._key(picture, keep)] = Found(boxes, names, ms)
         return self._found[self._key(picture, keep)]
 
     def knows(self, picture: Picture, keep: Tensor | None = None) -> bool:
@@ -91,16 +102,6 @@ class Detector:
 
     def _key(self, picture: Picture, keep: Tensor | None) -> tuple:
         return picture.key, None if keep is None else keep.numpy().tobytes()
-
-    def _run(self, picture: Picture, keep: Tensor | None) -> Found:
-        self.dense_ms(picture)  # before any other run: it warms up
-        runs = []
-        run = {"": lambda: runs.extend(predict(self.pruned, [picture.image], keep))}
-        ms = measure_latency(run, repeats=1, warmup=0)[0]["median_ms"]
-        sure = runs[0]["scores"] >= MIN_SCORE
-        height, width = picture.image.shape[:2]
-        boxes = runs[0]["boxes"][sure] / torch.tensor([width, height, width, height])
-        return Found(boxes, [self._names[label] for label in runs[0]["labels"][sure].tolist()], ms)
 
 
 class Pruner:
@@ -145,10 +146,8 @@ class Pruner:
         kept_fg = None if truth is None else keep[0].numpy()[truth == 1]
         gmacs = multiply_adds(kept, self.profile, self.bavit) / 1e9
         dense_gmacs = multiply_adds(patches, self.profile, bavit=None) / 1e9
-        dense_ms = self.detector.dense_ms(picture) if self.detector else None
         bavit_tokens = DEPTHS[self.bavit] * int(np.prod(self.profile.bavit_grid))
         return Numbers(
-            sparsity=1 - kept / patches,
             kept=kept,
             patches=patches,
             fg_recall=None if kept_fg is None else float(kept_fg.mean()) if len(kept_fg) else float("nan"),
@@ -156,8 +155,7 @@ class Pruner:
             dense_tokens=self.profile.detector_depth * patches,
             gmacs=gmacs,
             dense_gmacs=dense_gmacs,
-            dense_ms=dense_ms,
-            predicted_ms=dense_ms * gmacs / dense_gmacs if dense_ms else None,
+            dense_ms=self.detector.dense_ms(picture) if self.detector else None,
         )
 
     def measured_ms(self, picture: Picture, keep: Tensor) -> float:

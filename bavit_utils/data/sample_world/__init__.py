@@ -62,16 +62,11 @@ def _write_scene(folder: Path, seed: int, image_id: int) -> tuple[dict, list[dic
     annotations = []
     for mask, label, (x1, y1, x2, y2) in zip(scene.masks, scene.labels.tolist(), scene.boxes.tolist()):
         rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-        annotations.append(
-            {
-                "image_id": image_id,
-                "category_id": label + 1,
-                "iscrowd": 0,
-                "area": int(mask.sum()),
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "segmentation": {"size": [height, width], "counts": rle["counts"].decode()},
-            }
-        )
+        annotations.append({
+            "image_id": image_id, "category_id": label + 1, "iscrowd": 0, "area": int(mask.sum()),
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "segmentation": {"size": [height, width], "counts": rle["counts"].decode()},
+        })  # fmt: skip
     return {"id": image_id, "file_name": name, "height": height, "width": width, "seed": seed}, annotations
 
 
@@ -99,28 +94,22 @@ def _write(target: Path, pictures: Path, split: str, count: int, first_seed: int
     part.mkdir(parents=True, exist_ok=True)
     try:
         with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-            jobs = pool.map(
-                partial(_write_scene, part), range(first_seed, first_seed + count), range(1, count + 1), chunksize=8
-            )
+            seeds, ids = range(first_seed, first_seed + count), range(1, count + 1)
+            jobs = pool.map(partial(_write_scene, part), seeds, ids, chunksize=8)
             done = list(tqdm(jobs, total=count, desc=f"drawing {split}", unit="picture"))
         shutil.rmtree(pictures, ignore_errors=True)
         os.replace(part, pictures)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    annotations = [{"id": i, **a} for i, a in enumerate((a for _, found in done for a in found), start=1)]
+    content = {
+        "info": {"description": f"BAViT sample world, {split}", "world_version": WORLD_VERSION},
+        "images": [image for image, _ in done],
+        "annotations": [{"id": i, **a} for i, a in enumerate((a for _, found in done for a in found), start=1)],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES, start=1)],
+    }
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(".part")  # of a killed call, it is written anew
-    temporary.write_text(
-        json.dumps(
-            {
-                "info": {"description": f"BAViT sample world, {split}", "world_version": WORLD_VERSION},
-                "images": [image for image, _ in done],
-                "annotations": annotations,
-                "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES, start=1)],
-            },
-            separators=(",", ":"),
-        )
-    )
+    temporary.write_text(json.dumps(content, separators=(",", ":")))
     os.replace(temporary, target)
 
 

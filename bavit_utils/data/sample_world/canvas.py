@@ -69,8 +69,9 @@ class Canvas:
         cos, sin = np.cos(turn), np.sin(turn)
         u, v = cos * x + sin * y, (-sin * x + cos * y) / squash
         distance, (nu, nv, nz), tone = shape(u, v)
+        normal = np.broadcast_arrays(cos * nu - sin * nv, sin * nu + cos * nv, nz, distance)[:3]
         alpha = np.clip(0.5 - distance * radius * min(1.0, squash), 0, 1)
-        return win, alpha, np.stack([cos * nu - sin * nv, sin * nu + cos * nv, nz], -1), tone, (u, v)
+        return win, alpha, np.stack(normal, -1), np.broadcast_to(tone, u.shape), (u, v)
 
     def _paint(self, placed, colours: np.ndarray, gloss: float, shadow: float) -> None:
         """Shade a placed shape by the scene's light and blend it over the picture."""
@@ -116,20 +117,17 @@ class Canvas:
         """Two colours [2, 3]; with probability `like_place` close to the ground's, so that they don't stand out."""
         rng = self.rng
         if rng.uniform() < like_place:
-            return self.place[rng.integers(3, size=2)] * rng.uniform(0.7, 1.2, (2, 1)) + rng.uniform(
-                -0.08, 0.08, (2, 3)
-            )
+            like = self.place[rng.integers(3, size=2)] * rng.uniform(0.7, 1.2, (2, 1))
+            return like + rng.uniform(-0.08, 0.08, (2, 3))
         hue, value = rng.uniform(0, 1), rng.uniform(0.35, 0.95, (2, 1))
-        wheel = 0.5 + 0.5 * np.cos(
-            2 * np.pi * (np.array([hue, hue + rng.uniform(0.1, 0.5)])[:, None] + np.array([0, 1 / 3, 2 / 3]))
-        )
+        hues = np.array([hue, hue + rng.uniform(0.1, 0.5)])[:, None]
+        wheel = 0.5 + 0.5 * np.cos(2 * np.pi * (hues + np.array([0, 1 / 3, 2 / 3])))
         return value * (1 - rng.uniform(0.3, 0.95) * (1 - wheel))
 
     def scatter_clutter(self, count: int) -> None:
         """Strew small unlabelled things, coloured like the place."""
-        names = list(CLUTTER)
         for _ in range(count):
-            shape = CLUTTER[names[self.rng.integers(len(names))]](self.rng)
+            shape = CLUTTER[self.rng.integers(len(CLUTTER))](self.rng)
             radius = self.scale * np.exp(self.rng.uniform(np.log(3), np.log(13)))
             centre = self.rng.uniform((0, 0), self.size[::-1])
             placed = self._place(shape, radius, 1.0, self.rng.uniform(0, 2 * np.pi), centre)
@@ -137,8 +135,8 @@ class Canvas:
 
     def add_distractor(self) -> None:
         """Paint a larger thing of no class, unless it would hide too much of an object."""
-        name = self.rng.choice(list(DISTRACTORS))
-        self._try_to_add(DISTRACTORS[name](self.rng), None, radius=(14, 60), like_place=0.45, turn=2 * np.pi)
+        shape = DISTRACTORS[self.rng.choice(len(DISTRACTORS))](self.rng)
+        self._try_to_add(shape, None, radius=(14, 60), like_place=0.45, turn=2 * np.pi)
 
     def add_object(self) -> None:
         """Paint an object of a random class, unless there is no room for it."""
@@ -146,9 +144,7 @@ class Canvas:
         shape, lean = list(SHAPES.values())[label](self.rng)
         self._try_to_add(shape, label, radius=(14, 92), like_place=0.2, turn=lean)
 
-    def _try_to_add(
-        self, shape, label: int | None, radius: tuple[float, float], like_place: float, turn: float
-    ) -> None:
+    def _try_to_add(self, shape, label: int | None, radius: tuple, like_place: float, turn: float) -> None:
         rng = self.rng
         for _ in range(8):
             r = self.scale * np.exp(rng.uniform(*np.log(radius)))

@@ -1,7 +1,7 @@
 """The shapes of the sample world.
 
 Each maker draws its proportions from a generator and returns a shape: a function of local coordinates (u to the right,
-v down, the shape within about the unit circle) that returns
+v down, the shape within about the unit circle) that returns, as arrays or numbers,
   - the signed distance to its outline (negative inside),
   - the surface normal (nu, nv, nz), nz towards the viewer,
   - the tone: 0 where a pattern may lie, 1 the second colour, 2 dark.
@@ -33,7 +33,7 @@ def _ellipse(u, v, a: float, b: float):
 def ball(rng):
     def shape(u, v):
         distance, normal = _ellipse(u, v, 0.95, 0.95)
-        return distance, normal, np.zeros(u.shape, int)
+        return distance, normal, 0
 
     return shape, TWO_PI
 
@@ -44,7 +44,7 @@ def cube(rng):
     def shape(u, v):
         sides = [np.abs(v * c + u * s) for c, s in ((0.0, 1.0), (0.866, 0.5), (0.866, -0.5))]
         top = v < -corner * np.abs(u)
-        sideways = _choose(u < 0, (-0.75, 0.25, 0.61), (0.75, 0.25, 0.61))
+        sideways = (0.75 * np.where(u < 0, -1, 1), 0.25, 0.61)
         return np.maximum.reduce(sides) - 0.82, _choose(top, (0.0, -0.85, 0.53), sideways), np.where(top, 1, 0)
 
     return shape, 0.3
@@ -58,7 +58,7 @@ def cone(rng):
         floor = 0.62 + 0.2 * _dome((u / width) ** 2)
         across = np.clip(u / half, -1, 1)
         distance = np.maximum.reduce([(np.abs(u) - half) * 0.9, v - floor, -0.93 - v])
-        return distance, (0.9 * across, -0.35 * np.ones_like(u), _dome(0.81 * across**2)), np.zeros(u.shape, int)
+        return distance, (0.9 * across, -0.35, _dome(0.81 * across**2)), 0
 
     return shape, 0.35
 
@@ -70,7 +70,7 @@ def can(rng):
         across = np.clip(u / width, -1, 1)
         lid = (np.hypot(u / width, (v + 0.7) / 0.22) - 1) * 0.22
         body = np.maximum.reduce([np.abs(u) - width, v - 0.62 - 0.22 * _dome(across**2), -0.7 - v])
-        normal = _choose(lid < 0, (0.0, -0.8, 0.6), (across, np.zeros_like(u), _dome(across**2)))
+        normal = _choose(lid < 0, (0.0, -0.8, 0.6), (across, 0.0, _dome(across**2)))
         return np.minimum(lid, body), normal, np.where(lid < 0, 1, 0)
 
     return shape, 0.35
@@ -83,11 +83,7 @@ def ring(rng):
         radius = np.hypot(u, v) + 1e-9
         across = (radius - 0.95 + tube) / tube
         inside = np.clip(across, -1, 1)
-        return (
-            (np.abs(across) - 1) * tube,
-            (inside * u / radius, inside * v / radius, _dome(inside**2)),
-            np.zeros(u.shape, int),
-        )
+        return (np.abs(across) - 1) * tube, (inside * u / radius, inside * v / radius, _dome(inside**2)), 0
 
     return shape, TWO_PI
 
@@ -104,14 +100,9 @@ def star(rng):
         spoke = np.round(angle / (2 * sector)) * 2 * sector
         folded = angle - spoke
         p, q = radius * np.cos(folded), radius * np.abs(np.sin(folded))
-        side = np.where(folded < 0, -1.0, 1.0)
-        tilt_p, tilt_q = 0.6 * out[0], 0.6 * out[1] * side
-        normal = (
-            np.cos(spoke) * tilt_p - np.sin(spoke) * tilt_q,
-            np.sin(spoke) * tilt_p + np.cos(spoke) * tilt_q,
-            0.8 * np.ones_like(u),
-        )
-        return (p - tip[0]) * out[0] + (q - tip[1]) * out[1], normal, np.zeros(u.shape, int)
+        tilt_p, tilt_q = 0.6 * out[0], 0.6 * out[1] * np.where(folded < 0, -1.0, 1.0)
+        across, down = np.cos(spoke) * tilt_p - np.sin(spoke) * tilt_q, np.sin(spoke) * tilt_p + np.cos(spoke) * tilt_q
+        return (p - tip[0]) * out[0] + (q - tip[1]) * out[1], (across, down, 0.8), 0
 
     return shape, TWO_PI
 
@@ -125,7 +116,7 @@ def mushroom(rng):
         girth = stem * (1 + 0.35 * v)
         across = np.clip(u / girth, -1, 1)
         foot = np.maximum.reduce([np.abs(u) - girth, v - 0.85 - 0.1 * _dome(across**2), -v])
-        normal = _choose(cap < 0, cap_normal, (across, np.zeros_like(u), _dome(across**2)))
+        normal = _choose(cap < 0, cap_normal, (across, 0.0, _dome(across**2)))
         return np.minimum(cap, foot), normal, np.where(cap < 0, 0, 1)
 
     return shape, 0.35
@@ -165,11 +156,7 @@ def rock(rng):
         radius, edge = outline(u, v)
         rough = bumps * np.sin(7 * u + 3 * np.sin(5 * v)) * np.sin(6 * v)
         height = _dome((radius / edge) ** 2)
-        return (
-            radius - edge,
-            (0.8 * u / edge + 0.3 * rough, 0.8 * v / edge - 0.3 * rough, height),
-            np.zeros(u.shape, int),
-        )
+        return radius - edge, (0.8 * u / edge + 0.3 * rough, 0.8 * v / edge - 0.3 * rough, height), 0
 
     return shape
 
@@ -179,7 +166,7 @@ def stain(rng):
 
     def shape(u, v):
         radius, edge = outline(u, v)
-        return radius - edge, (np.zeros_like(u), np.zeros_like(u), np.ones_like(u)), np.zeros(u.shape, int)
+        return radius - edge, (0.0, 0.0, 1.0), 0
 
     return shape
 
@@ -190,7 +177,7 @@ def plank(rng):
     def shape(u, v):
         across = np.clip(v / thick, -1, 1)
         distance = np.maximum(np.abs(u) - 1.15, np.abs(v) - thick)
-        return distance, (np.zeros_like(u), 0.6 * across, _dome(0.36 * across**2)), np.where(np.abs(u) > 1.05, 1, 0)
+        return distance, (0.0, 0.6 * across, _dome(0.36 * across**2)), np.where(np.abs(u) > 1.05, 1, 0)
 
     return shape
 
@@ -201,11 +188,7 @@ def leaf(rng):
     def shape(u, v):
         half = width * (1 - np.clip(np.abs(u), 0, 1) ** 1.6)
         rib = np.where(np.abs(v) < 0.05, 1, 0)
-        return (
-            np.maximum(np.abs(v) - half, np.abs(u) - 1),
-            (np.zeros_like(u), np.sign(v) * 0.35, 0.93 * np.ones_like(u)),
-            rib,
-        )
+        return np.maximum(np.abs(v) - half, np.abs(u) - 1), (0.0, np.sign(v) * 0.35, 0.93), rib
 
     return shape
 
@@ -218,24 +201,12 @@ def boomerang(rng):
         along = np.abs(u)
         offset = v + 0.4 - bend * along
         across = np.clip(offset / thick, -1, 1)
-        return (
-            np.maximum(np.abs(offset) * 0.75 - thick * 0.75, along - 0.95),
-            (np.sign(u) * -0.5 * across, 0.7 * across, _dome(0.6 * across**2)),
-            np.zeros(u.shape, int),
-        )
+        distance = np.maximum(np.abs(offset) * 0.75 - thick * 0.75, along - 0.95)
+        return distance, (np.sign(u) * -0.5 * across, 0.7 * across, _dome(0.6 * across**2)), 0
 
     return shape
 
 
-SHAPES = {
-    "ball": ball,
-    "cube": cube,
-    "cone": cone,
-    "can": can,
-    "ring": ring,
-    "star": star,
-    "mushroom": mushroom,
-    "fish": fish,
-}
-DISTRACTORS = {"rock": rock, "stain": stain, "plank": plank, "leaf": leaf, "boomerang": boomerang}
-CLUTTER = {"pebble": rock, "leaf": leaf, "twig": plank}
+SHAPES = {maker.__name__: maker for maker in (ball, cube, cone, can, ring, star, mushroom, fish)}
+DISTRACTORS = (rock, stain, plank, leaf, boomerang)
+CLUTTER = (rock, leaf, plank)
