@@ -80,3 +80,9 @@ def _shown_column(column: pd.Series) -> list[str]:
         return value if isinstance(value, str) else "–" if pd.isna(value) else f"{value:,.{decimals}f}"
 
     return [cell(value) for value in column]
+
+
+def shown_interval(value: float, low: float, high: float, sign: str = "") -> str:
+    """A share and its interval in per cent, "98.0 [97.4, 98.5]"; with the sign "+" a difference, in points."""
+    shown = (round(100 * share, 1) + 0.0 for share in (value, low, high))  # without a minus before zero
+    return "{:{s}.1f} [{:{s}.1f}, {:{s}.1f}]".format(*shown, s=sign)

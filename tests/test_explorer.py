@@ -7,8 +7,10 @@ import torch
 from bavit_utils import config, cost
 from bavit_utils.annotations import labels_for
 from bavit_utils.config import get_profile
+from bavit_utils.explorer import compute
 from bavit_utils.explorer.compute import Detector, Found, Pruner, choices, matched
 from bavit_utils.explorer.pictures import Picture, picture_sources
+from bavit_utils.inside import PatchHead
 
 PROFILE = get_profile("sample")
 
@@ -113,3 +115,19 @@ def test_a_missing_detector_is_told_with_the_remedy(monkeypatch, tmp_path):
         (tmp_path / "weights" / "yolos-tiny").mkdir(parents=True, exist_ok=True)
         (tmp_path / "weights" / "yolos-tiny" / name).touch()
     assert Detector.missing(get_profile("coco")) is None
+
+
+def test_a_head_inside_prunes_after_its_layers_and_costs_no_second_network(pruner, scene, monkeypatch):
+    head = PatchHead(4).eval()
+    monkeypatch.setattr(compute, "load_heads", lambda path, detector: {4: head})
+    inside = Pruner(PROFILE, "inside-4", pruner.detector)
+    probability = inside.map(scene)
+    assert probability.shape == (1, *PROFILE.detector_grid)
+    keep = inside.keep(scene, 1 - probability.median().item())
+    numbers, patches = inside.numbers(scene, keep), keep.numel()
+    assert numbers.tokens == 4 * patches + (PROFILE.detector_depth - 4) * keep.sum()
+    assert numbers.gmacs == pytest.approx(cost.multiply_adds(keep.sum(), PROFILE, None, after_layers=4) / 1e9)
+    assert not inside.knows(scene, keep)
+    found = inside.found(scene, keep)
+    assert inside.knows(scene, keep) and inside.measured_ms(scene, keep) == found.ms
+    assert not pruner.knows(scene, keep)  # in front the same mask is another one

@@ -14,7 +14,7 @@ from PIL import Image
 from bavit_utils import figures
 from bavit_utils.config import get_profile
 from bavit_utils.figures import save, save_animation, save_figure
-from bavit_utils.tables import save_table
+from bavit_utils.tables import save_table, shown_interval
 
 matplotlib.use("Agg")
 SAMPLE = get_profile("sample")
@@ -222,3 +222,9 @@ def test_overlay_stretches_the_grid_over_the_picture(image):
     assert [(c.x0, c.y0, c.x1, c.y1) for c in corners] == [(0, 0, 30, 30), (30, 30, 60, 60)]
     with pytest.raises(ValueError, match="blue"):
         figures.overlay(axes[0], image, keep, "blue")
+
+
+def test_an_interval_is_shown_in_per_cent_and_a_difference_in_points():
+    assert shown_interval(0.98, 0.9744, 0.9851) == "98.0 [97.4, 98.5]"
+    assert shown_interval(-0.028, -0.0371, 0.004, "+") == "-2.8 [-3.7, +0.4]"
+    assert shown_interval(-0.0001, -0.003, 0.003, "+") == "+0.0 [-0.3, +0.3]"

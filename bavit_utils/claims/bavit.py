@@ -12,8 +12,9 @@ from ..config import DEPTHS, get_profile
 from ..cost import bavit_multiply_adds, bavit_parameters, yolos_multiply_adds, yolos_parameters
 from ..data.records import load_records
 from ..experiments.postprocessing import papers_setting
-from ..metrics import shown_interval, token_metrics
+from ..metrics import token_metrics
 from ..paper import PAPER, TRAINED_AT
+from ..tables import shown_interval
 from .base import Interval, NotRun, Status, ap_verdict, claim, listed, on_each, percent, stored, verdict
 
 _SMALL, _LARGE = DEPTHS["bavit-small"], DEPTHS["bavit-large"]

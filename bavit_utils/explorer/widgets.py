@@ -71,8 +71,9 @@ class ThresholdExplorer(ExplorerParts):
 
     def detections(self, dense: bool = False) -> Found | None:
         """What is detected on the kept patches, or on all with `dense`; None without a detector."""
-        detector = self._pruner.detector
-        return detector and detector.found(self._chosen, None if dense else self.keep())
+        if self._pruner.detector is None:
+            return None
+        return self._pruner.detector.found(self._chosen) if dense else self._pruner.found(self._chosen, self.keep())
 
     @_one_at_a_time
     def summary(self) -> str:
@@ -189,7 +190,7 @@ class ThresholdExplorer(ExplorerParts):
         self.map_view.value = drawing.map_view(self._canvas, fg_prob[0].numpy(), above)
         self.keep_view.value = drawing.keep_view(self._canvas, keep[0].numpy(), pruner.truth(picture))
         self.bar.value = drawing.bar(threshold)
-        if detector and detector.knows(picture, keep) and detector.knows(picture):
+        if detector and pruner.knows(picture, keep) and detector.knows(picture):
             self.settle()
             return
         self.numbers.value = drawing.tiles(pruner.numbers(picture, keep))

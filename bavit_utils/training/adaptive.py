@@ -21,7 +21,7 @@ from .pictures import DetectionPictures
 
 TAU = 0.1  # of the sigmoid, in the head's logits
 BUDGET_WEIGHT = 10.0
-RATE, STEPS, BATCH_SIZE = 0.02, 120, 8
+RATE, STEPS, BATCH_SIZE = 0.1, 120, 8
 
 
 def learn_thresholds(

@@ -2,7 +2,6 @@
 
 import argparse
 from importlib import metadata
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np

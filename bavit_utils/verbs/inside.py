@@ -22,6 +22,7 @@ from . import shown
 
 LAYER = 4  # after which the comparison prunes, but for the rows that vary it
 STAGES = (3, 6, 9)  # of the learnt thresholds
+ADAPTIVE = [Point("adaptive", sparsity=s, stages=STAGES) for s in FEW]
 
 
 def train(args: argparse.Namespace) -> None:
@@ -57,16 +58,19 @@ def _heads_of(checkpoint: Path) -> Path:
 
 
 def compare(args: argparse.Namespace) -> None:
-    """Compare pruning inside with all that costs as much, for one detector: AP and multiply-adds."""
+    """Compare pruning inside with all that costs as much, for one detector: AP and multiply-adds.
+
+    The detector "adaptive" is the base with learnt thresholds.
+    """
     profile, name = get_profile(args.profile), args.detector
     _, dev = detection_records(profile)
     held_out = load_records(*profile.detector_eval, args.limit)
     base, start = profile_detector(profile)
     files, heads = {"yolos": start}, {"yolos": load_heads(profile.checkpoint("heads"), short_hash(start))}
-    detectors, every, learnt = {"yolos": base}, _points(profile), {}
-    if name == "yolos":
-        learnt = {s: _adaptive(profile, base, heads["yolos"], s) for s in FEW}
-    else:
+    detectors, every, learnt = {"yolos": base}, points(profile, LAYER, [k for k in LAYERS if k < STAGES[-1]]), {}
+    if name == "adaptive":
+        learnt, every = {s: _adaptive(profile, base, heads["yolos"], s) for s in FEW}, ADAPTIVE
+    elif name != "yolos":
         files[name] = _file_of(profile, name)
         detectors[name], every = load_yolos(files[name]), tuned_points(profile, name)
         if _heads_of(files[name]).exists():
@@ -91,11 +95,12 @@ def _folder(profile: Profile) -> Path:
 def bench(args: argparse.Namespace) -> None:
     """Time what `sweep --inside` has measured, in turn, at the profile's size and at twice its side."""
     profile = get_profile(args.profile)
-    measured = load_rows(f"inside-{profile.name}", run="yolos")
+    measured = load_rows(f"inside-{profile.name}", run=["yolos", "adaptive"])
     if not len(measured):
         raise ValueError(f"no rows of inside-{profile.name} to time: run `bavit sweep --inside --store` first")
     found = {(row["method"], row["sparsity"]): row["kept"] for row in measured.to_dict("records")}
-    every = [point for point in _points(profile) if point.by not in ("truth", "head-equal")]
+    every = [*points(profile, LAYER, [k for k in LAYERS if k < STAGES[-1]]), *ADAPTIVE]
+    every = [point for point in every if point.by not in ("truth", "head-equal")]
     kept = {point: found[point.method, point.sparsity] for point in every if (point.method, point.sparsity) in found}
     times: dict[Point, dict] = {point: {"method": point.method, "sparsity": point.sparsity} for point in kept}
     for scale, size in ((1, ""), (2, "_512")):
@@ -120,12 +125,6 @@ def bench(args: argparse.Namespace) -> None:
                   f"AP {shown(row['AP'])}, {shown(row['delta_AP'], '+.4f')} to the best resolution")
     if args.store:
         store(f"inside-{profile.name}", "frontier", best, {"/".join(profile.detector_eval): held_out})
-
-
-def _points(profile: Profile) -> list[Point]:
-    """What the base detector is measured at."""
-    adaptive = [Point("adaptive", sparsity=s, stages=STAGES) for s in FEW]
-    return points(profile, LAYER, [k for k in LAYERS if k < STAGES[-1]]) + adaptive
 
 
 def _adaptive(profile: Profile, detector, heads: dict, sparsity: float) -> list:
