@@ -54,8 +54,8 @@ MUTANTS = [
     ("yolos", "test_yolos.py test_yolos_files.py", [
         ("num_detection_tokens), value=True)", "num_detection_tokens), value=False)"),
         ("+ 1 + image * (1 + count)", "+ image * (1 + count)"),
-        ("for layer in layers[after_layers:]", "for layer in layers[after_layers + 1 :]"),
-        ("torch.ones_like(keep) if after_layers else keep", "keep"),
+        ("if index in stages:", "if index + 1 in stages:"),
+        ("given & wanted), everything", "given & wanted), keep"),
         ("if tuple(size) != tuple(self.detector.config.image_size):", "if False:"),
         ("restore(self.detector.vit.layernorm(x))", "restore(x)"),
         ("bbox_predictor(queries).sigmoid()", "bbox_predictor(queries)"),
@@ -132,6 +132,19 @@ MUTANTS = [
     ("selectors/training", "test_training_split.py", [("DetectionPictures(train,", "DetectionPictures(train + dev,")]),
     ("verbs/bavit", "test_training_split.py", [
         ('load_records(dataset, "train"))[1]', 'load_records(dataset, "train"))[0]'),
+    ]),
+    ("inside", "test_yolos.py test_training_inside.py", [
+        ("given & keep_mask(", "keep_mask("),
+        ("[..., 1], self.threshold)", "[..., 0], self.threshold)"),
+        ('if metadata.get("detector") != detector:', "if False:"),
+    ]),
+    ("experiments/inside", "test_experiments_inside.py", [
+        ("maps[: len(self.dev)], point.sparsity", "maps, point.sparsity"),
+        ('"dev_AP": dev.', '"dev_AP": held_out.'),
+        ("detector_keep(foreground_probability(bavit, small), 0.5, grid)", "pass"),
+        ('some["dev_AP"].idxmax()', 'some["AP"].idxmax()'),
+        ("super().keep(tokens, given)", "pass"),
+        ('"(?!truth)"', '""'),
     ]),
     ("selectors/merging", "test_selectors_merging.py", [
         ("self.metric = key.mean(dim=2)", "self.metric = key[:, :, 0]"),
