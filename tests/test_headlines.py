@@ -92,6 +92,22 @@ def test_the_smaller_image_is_the_largest_that_costs_no_more(stored):
     assert row.data == "sample world, 200 images" and row.status == "drawn images"
 
 
+def test_pruning_inside_stands_beside_the_best_smaller_image_that_is_as_fast(stored, tmp_path):
+    common = {"part": "all", "time": "latency_512_ms_b1", "sparsity": 0.5, "n_images": 800}
+    rows = [
+        common | {"speed": speed, "family": family, "method": method, "delta_AP": delta, "delta_low": delta - 0.01,
+                  "delta_high": delta + 0.01}
+        for speed, delta in ((1.3, 0.004), (1.6, -0.02), (2.0, 0.5))
+        for family, method in (("any", "inside-4"), ("resolution", "resolution-224"))
+    ]  # fmt: skip
+    save_rows("inside-voc", "frontier", rows, SOURCE, tmp_path)
+    row = one(headlines(SAMPLE), "AP against the best smaller image", "VOC2007")
+    assert row.ours == (
+        "1.3x: inside-4, 50% pruned, +0.4 [-0.6, +1.4] against resolution-224; "
+        "1.6x: inside-4, 50% pruned, -2.0 [-3.0, -1.0] against resolution-224"
+    )
+
+
 def test_speed_and_memory_are_those_at_the_papers_size_nearest_to_the_papers_sparsity(stored):
     common = {"profile": "voc-512", "batch": 8, "threads": 2}
     stored(
