@@ -157,6 +157,14 @@ def test_no_result_is_typed_into_the_first_notebook():
     assert unproven("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")) == []
 
 
+@pytest.mark.parametrize("path", notebook_paths(), ids=lambda path: path.stem)
+def test_no_measured_result_is_typed_into_a_notebook(path):
+    """Whole numbers in its prose are settings; what was measured has decimals, and is printed by a cell."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert [sentence for sentence in unproven(prose) if re.search(r"\d[.,]\d|[+±]\s?\d", sentence)] == []
+
+
 @pytest.mark.parametrize("result", ["3.1 AP", "97 %", "1.48x", "2 points", "34 MB", "120 ms", "1.5 times"])
 def test_a_typed_result_is_seen_unless_it_is_the_papers(result):
     told = f"Pruning costs {result}. The rest is as before."
