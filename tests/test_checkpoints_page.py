@@ -24,7 +24,7 @@ def measured(name: str, path, **where):
     """The first stored row that was measured with a file as it is now; None where there is none."""
     rows = load_rows(name, **where)
     sources = rows.attrs["provenance"]
-    made = [row for row in rows.itertuples() if sources[row.run]["checkpoints"].get(path.name) == short_hash(path)]
+    made = [row for row in rows.itertuples() if short_hash(path) in sources[row.run]["checkpoints"].values()]
     return made[0] if made else None
 
 
@@ -33,12 +33,20 @@ def score(path, metadata: dict) -> str:
     if metadata["model"] == "bavit":
         row = measured("table1", path)
         return row and f"token accuracy {row.accuracy:.1%} (majority {row.majority:.1%})"
-    profile = next(p for p in map(get_profile, PROFILE_NAMES) if path.name.endswith(p.checkpoint("yolos").name[5:]))
+    ends = {p.checkpoint("yolos").name[5:]: p for p in map(get_profile, PROFILE_NAMES)}
+    profile = next(p for end, p in ends.items() if path.name.endswith(end))
+    if metadata["model"] == "heads":  # rows name their detector
+        detector = next(one for one in PATHS if short_hash(one) == metadata["detector"])
+        row = measured(f"inside-{profile.name}", detector, method="inside-4", sparsity=0.5)
+        return row and f"AP {100 * row.AP:.1f} with 50 % pruned after layer 4"
     if metadata["model"] != "yolos":
         row = measured(f"selectors-{profile.name}", path, selector=metadata["model"], sparsity=0.35)
         return row and f"AP {100 * row.AP:.1f} with 35 % pruned"
     detector = path.name.split(f"-{profile.detector_data}")[0]
-    row = measured(f"table2-{profile.name}", path, detector=detector, sparsity=0.0, **PLAIN)
+    if "inside" in detector:
+        row = measured(f"inside-{profile.name}", path, detector=detector, sparsity=0.0)
+    else:
+        row = measured(f"table2-{profile.name}", path, detector=detector, sparsity=0.0, **PLAIN)
     return row and f"AP {100 * row.AP:.1f}, AP50 {100 * row.AP50:.1f}"
 
 
