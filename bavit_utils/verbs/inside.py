@@ -93,38 +93,46 @@ def _folder(profile: Profile) -> Path:
 
 
 def bench(args: argparse.Namespace) -> None:
-    """Time what `sweep --inside` has measured, in turn, at the profile's size and at twice its side."""
+    """Time what `sweep --inside` has measured, in turn, and see who is best at each speed.
+
+    At the profile's size and at twice its side, one picture and eight; the speed by multiply-adds is a column, too.
+    """
     profile = get_profile(args.profile)
+    times = _times(profile, args.repeats)
+    for row in times:
+        print(", ".join(f"{key} {value:.1f}" if key.startswith("latency") else f"{value}" for key, value in row.items()))
+    held_out = load_records(*profile.detector_eval)
+    rows = load_rows(f"inside-{profile.name}").dropna(subset="dev_AP").drop(columns="kept")
+    rows = rows.drop(columns=[name for name in rows if name.startswith("latency")])
+    rows = rows.merge(pd.DataFrame(times), on=["method", "sparsity"])
+    labels = stacked_labels(held_out, profile.detector_grid, profile.pruner_rule)
+    dev, best = len(detection_records(profile)[1]), []
+    for column in ("gmacs", *(name for name in rows if name.startswith("latency"))):
+        best += frontier(rows, column, _folder(profile), dev, held_out, labels)
+    for row in best:
+        if row["part"] == "all":
+            print(f"{row['time']}, {row['speed']}x, {row['family']}: {row['method']}, {row['detector']}, "
+                  f"{row['sparsity']:.2f}: AP {shown(row['AP'])}, {shown(row['delta_AP'], '+.4f')} to a smaller picture")
+    if args.store:
+        for run, found in (("times", times), ("frontier", best)):
+            store(f"inside-{profile.name}", run, found, {"/".join(profile.detector_eval): held_out})
+
+
+def _times(profile: Profile, repeats: int) -> list[dict]:
+    """Median times of the base detector's rows; a tuned one's are the same."""
     measured = load_rows(f"inside-{profile.name}", run=["yolos", "adaptive"])
     if not len(measured):
         raise ValueError(f"no rows of inside-{profile.name} to time: run `bavit sweep --inside --store` first")
-    found = {(row["method"], row["sparsity"]): row["kept"] for row in measured.to_dict("records")}
+    counts = {(row["method"], row["sparsity"]): row["kept"] for row in measured.to_dict("records")}
     every = [*points(profile, LAYER, [k for k in LAYERS if k < STAGES[-1]]), *ADAPTIVE]
     every = [point for point in every if point.by not in ("truth", "head-equal")]
-    kept = {point: found[point.method, point.sparsity] for point in every if (point.method, point.sparsity) in found}
-    times: dict[Point, dict] = {point: {"method": point.method, "sparsity": point.sparsity} for point in kept}
+    kept = {point: counts[point.method, point.sparsity] for point in every if (point.method, point.sparsity) in counts}
+    rows: dict[Point, dict] = {point: {"method": point.method, "sparsity": point.sparsity} for point in kept}
     for scale, size in ((1, ""), (2, "_512")):
-        for batch in (1, 8):
-            for point, median in measure_times(profile, kept, batch, scale, args.repeats).items():
-                times[point][f"latency{size}_ms_b{batch}"] = median
-    for row in times.values():
-        print(", ".join(f"{key} {value:.1f}" if isinstance(value, float) else value for key, value in row.items()))
-    held_out = load_records(*profile.detector_eval)
-    if args.store:
-        store(f"inside-{profile.name}", "times", list(times.values()), {"/".join(profile.detector_eval): held_out})
-    rows = load_rows(f"inside-{profile.name}").dropna(subset="dev_AP").drop(columns=["kept"])
-    rows = rows.drop(columns=[name for name in rows if name.startswith("latency")])
-    rows = rows.merge(pd.DataFrame(times.values()), on=["method", "sparsity"])
-    labels = stacked_labels(held_out, profile.detector_grid, profile.pruner_rule)
-    dev, best = len(detection_records(profile)[1]), []
-    for time in (name for name in rows if name.startswith("latency")):
-        best += frontier(rows, time, _folder(profile), dev, held_out, labels)
-    for row in best:
-        if row["part"] == "all":
-            print(f"{row['time']} {row['speed']}x {row['family']}: {row['method']} {row['detector']} {row['sparsity']:.2f}, "
-                  f"AP {shown(row['AP'])}, {shown(row['delta_AP'], '+.4f')} to the best resolution")
-    if args.store:
-        store(f"inside-{profile.name}", "frontier", best, {"/".join(profile.detector_eval): held_out})
+        for batch, times in ((1, repeats), (8, max(3, repeats // 4))):
+            for point, median in measure_times(profile, kept, batch, scale, times).items():
+                rows[point][f"latency{size}_ms_b{batch}"] = median
+    return list(rows.values())
 
 
 def _adaptive(profile: Profile, detector, heads: dict, sparsity: float) -> list:
