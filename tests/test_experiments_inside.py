@@ -150,6 +150,14 @@ def test_who_is_best_is_chosen_on_dev_pictures_and_shown_on_the_others(compariso
     assert one["AP"] == pytest.approx(rows["AP"][3]) and one["delta_AP"] == pytest.approx(rows["AP"][3] - rows["AP"][1])
 
 
+def test_the_heads_choice_is_paired_with_chance(comparison, tmp_path, monkeypatch):
+    monkeypatch.setattr(inside, "SPARSITIES", (0.5,))
+    there = replace(comparison, folder=tmp_path)
+    head, drawn = (there.row(Point(by, 1, 0.5)) for by in ("head", "random"))
+    (row,) = inside.against_random(1, tmp_path, 8, comparison.held_out)
+    assert row["delta_AP"] == pytest.approx(head["AP"] - drawn["AP"]) and row["n_images"] == 12
+
+
 def test_counting_changes_nothing(comparison):
     detector = comparison.detectors["yolos"]
     pixels = torch.randn(3, 3, 64, 64)

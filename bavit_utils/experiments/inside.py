@@ -352,3 +352,16 @@ def frontier(rows: pd.DataFrame, time: str, folder: Path, dev: int, records: lis
 
 def _file(row: pd.Series) -> str:
     return f"{row['method']}-{row['detector']}-{row['sparsity']:.2f}"
+
+
+def against_random(layer: int, folder: Path, dev: int, records: list[Record]) -> list[dict]:
+    """The frozen head's choice against as many patches drawn at random after the same layer, paired."""
+    rows = []
+    for sparsity in SPARSITIES:
+        ours, drawn = (
+            DetectionEvaluation(records, read_detections(folder / f"{Point(by, layer, sparsity).name}.safetensors")[dev:])
+            for by in ("head", "random")
+        )
+        difference = paired_difference(ours, drawn)
+        rows.append({"method": f"inside-{layer}", "sparsity": sparsity, **difference, "n_images": len(records)})
+    return rows

@@ -9,7 +9,7 @@ from ..annotations import stacked_labels
 from ..config import Profile, get_profile, run_folder
 from ..data.pretrained import profile_detector
 from ..data.records import load_records, load_training_lists
-from ..experiments.inside import FEW, Comparison, Point, frontier, measure_times, points, tuned_points
+from ..experiments.inside import FEW, Comparison, Point, against_random, frontier, measure_times, points, tuned_points
 from ..inside import load_heads, save_heads
 from ..results import load_rows, short_hash, store
 from ..training.adaptive import learn_thresholds
@@ -114,7 +114,8 @@ def bench(args: argparse.Namespace) -> None:
             print(f"{row['time']}, {row['speed']}x, {row['family']}: {row['method']}, {row['detector']}, "
                   f"{row['sparsity']:.2f}: AP {shown(row['AP'])}, {shown(row['delta_AP'], '+.4f')} to a smaller picture")
     if args.store:
-        for run, found in (("times", times), ("frontier", best)):
+        drawn = against_random(LAYER, _folder(profile), dev, held_out)
+        for run, found in (("times", times), ("frontier", best), ("against-random", drawn)):
             store(f"inside-{profile.name}", run, found, {"/".join(profile.detector_eval): held_out})
 
 
