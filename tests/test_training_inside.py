@@ -107,7 +107,6 @@ def test_detectors_are_tuned_in_each_way(detector, records, way, at, tmp_path, m
     start = save_yolos(detector, tmp_path / "yolos-sample.safetensors", bits=32)
     monkeypatch.setattr(inside, "profile_detector", lambda profile: (create_copy(detector), start))
     monkeypatch.setattr(inside, "detection_records", lambda profile, limit: (records, []))
-    monkeypatch.setattr(inside, "load_heads", lambda path, made_for: {2: PatchHead(2)})
     monkeypatch.setattr(inside, "run_folder", lambda name: tmp_path / name)
     recipe = replace(TINY.finetune_recipe, epochs=1, batch_size=8, mixed_precision="no", compiled=False)
     tuned, head, folder, made_from = inside.tune_inside(TINY, way, at, recipe=recipe, stops={"max_steps": 2})

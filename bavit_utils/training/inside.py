@@ -4,6 +4,7 @@ A frozen head takes minutes. The joint training draws a sparsity anew at every s
 budget; its controls drop patches at random after the same layer, or see smaller pictures, for as many epochs.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,15 +49,28 @@ def train_head(tokens: Tensor, labels: Tensor, after_layers: int, seed: int = 0)
 
 
 def train_heads(
-    profile: Profile, detector: YolosForObjectDetection, seed: int = 0, limit: int | None = None
+    profile: Profile,
+    detector: YolosForObjectDetection,
+    seed: int = 0,
+    limit: int | None = None,
+    layers: Sequence[int] = LAYERS,
 ) -> dict[int, PatchHead]:
-    """A frozen detector's heads after each of LAYERS that it has, on pictures from all over the training list."""
+    """A frozen detector's heads after each of `layers` that it has, on pictures from all over the training list."""
     train, _ = detection_records(profile, limit)
     some = [train[i] for i in np.unique(np.linspace(0, len(train) - 1, HEAD_PICTURES).astype(int))]
-    layers = [layer for layer in LAYERS if layer < profile.detector_depth]
+    layers = [layer for layer in layers if layer < profile.detector_depth]
     tokens = tokens_after(detector, [record.image() for record in some], layers)
     labels = torch.from_numpy(stacked_labels(some, profile.detector_grid, profile.pruner_rule))
     return {layer: train_head(tokens[layer], labels, layer, seed) for layer in layers}
+
+
+def _frozen_head(
+    profile: Profile, detector: YolosForObjectDetection, start: Path, layer: int, limit: int | None
+) -> PatchHead:
+    """The stored head after a layer; where there is none, one that is trained now."""
+    stored = profile.checkpoint("heads")
+    heads = load_heads(stored, short_hash(start)) if stored.exists() else {}
+    return heads[layer] if layer in heads else train_heads(profile, detector, limit=limit, layers=[layer])[layer]
 
 
 class LearningHead(PatchHead):
@@ -136,7 +150,7 @@ def tune_inside(
     heads, side = [], profile.detector_img_size
     if way == "inside":
         heads = [LearningHead(at)]
-        heads[0].load_state_dict(load_heads(profile.checkpoint("heads"), short_hash(start))[at].state_dict())
+        heads[0].load_state_dict(_frozen_head(profile, detector, start, at, limit).state_dict())
     elif way == "random":
         heads = [RandomHead(at)]
     else:
