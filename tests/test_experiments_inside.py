@@ -137,7 +137,7 @@ def test_who_is_best_is_chosen_on_dev_pictures_and_shown_on_the_others(compariso
     rows = pd.DataFrame([there.row(point) for point in ways]).assign(ms=[10.0, 5.0, 9.0, 6.0, 1.0])
     rows["dev_AP"] = [0.5, 0.1, 0.3, 0.4, 0.9]
     labels = torch.randint(0, 2, (12, 4, 4)).numpy()
-    best = pd.DataFrame(frontier(rows, "ms", tmp_path, 8, comparison.held_out, labels))
+    best = pd.DataFrame(frontier(rows, ["ms"], tmp_path, 8, comparison.held_out, labels))
     chosen = best[best["part"] == "all"].pivot(index="speed", columns="family", values="method")
     assert chosen.loc[1.1].to_dict() == {
         "any": "inside-1", "front": "bavit-small", "inside": "inside-1", "resolution": "resolution-48"

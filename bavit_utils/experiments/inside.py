@@ -7,6 +7,7 @@ comes of it is measured on the held-out ones.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -318,12 +319,14 @@ FAMILIES["any"] = "(?!truth)"  # what knows the truth can't be had
 SPEEDS = (1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.5)  # of the dense detector
 
 
-def frontier(rows: pd.DataFrame, time: str, folder: Path, dev: int, records: list[Record], labels: np.ndarray) -> list[dict]:
+def frontier(
+    rows: pd.DataFrame, columns: Sequence[str], folder: Path, dev: int, records: list[Record], labels: np.ndarray
+) -> list[dict]:
     """Who is best at each speed: of every family the row that is best on `dev`, and what it gives held out.
 
-    `rows` have the column `time`, and their detections, of `dev` pictures and then of `records`, lie in `folder`. Each
-    is paired with the choice of "resolution", on all pictures, on the third with the most background (`labels
-    [N, rows, cols]`) and on the third with the smallest objects.
+    A speed is the dense detector's over a row's in one of `columns`, times or multiply-adds. Detections, of `dev`
+    pictures and then of `records`, lie in `folder`. Each is paired with the choice of "resolution", on all pictures, on
+    the third with the most background (`labels [N, rows, cols]`) and on the third with the smallest objects.
     """
     background = (labels == 0).reshape(len(labels), -1).mean(axis=1)
     sizes = [np.sqrt(r.areas / np.prod(r.size)).mean() if len(r.areas) else 1.0 for r in records]
@@ -336,17 +339,16 @@ def frontier(rows: pd.DataFrame, time: str, folder: Path, dev: int, records: lis
         found = read_detections(folder / f"{name}.safetensors")[dev:]
         return DetectionEvaluation([records[i] for i in parts[part]], [found[i] for i in parts[part]])
 
-    dense, best = rows.loc[rows["method"] == "dense", time].iloc[0], []
-    for speed in SPEEDS:
-        within = rows[rows[time] <= dense / speed]
+    best = []
+    for column, speed in product(columns, SPEEDS):
+        within = rows[rows[column] <= rows.loc[rows["method"] == "dense", column].iloc[0] / speed]
         chosen = {family: within[within["method"].str.match(names)] for family, names in FAMILIES.items()}
         chosen = {family: some.loc[some["dev_AP"].idxmax()] for family, some in chosen.items() if len(some)}
-        for family, row in chosen.items() if "resolution" in chosen else ():
-            for part in parts:
-                ours, theirs = (evaluation(_file(one), part) for one in (row, chosen["resolution"]))
-                columns = {key: row[key] for key in ("method", "detector", "trained", "sparsity", "side")}
-                found = {"AP": ours.average_precision()["AP"], **paired_difference(ours, theirs), "n_images": len(parts[part])}
-                best.append({"time": time, "speed": speed, "family": family, "part": part, **columns, **found})
+        for (family, row), part in product(chosen.items() if "resolution" in chosen else (), parts):
+            ours, theirs = (evaluation(_file(one), part) for one in (row, chosen["resolution"]))
+            what = {key: row[key] for key in ("method", "detector", "trained", "sparsity", "side")}
+            found = {"AP": ours.average_precision()["AP"], **paired_difference(ours, theirs), "n_images": len(parts[part])}
+            best.append({"time": column, "speed": speed, "family": family, "part": part, **what, **found})
     return best
 
 

@@ -106,9 +106,8 @@ def bench(args: argparse.Namespace) -> None:
     rows = rows.drop(columns=[name for name in rows if name.startswith("latency")])
     rows = rows.merge(pd.DataFrame(times), on=["method", "sparsity"])
     labels = stacked_labels(held_out, profile.detector_grid, profile.pruner_rule)
-    dev, best = len(detection_records(profile)[1]), []
-    for column in ("gmacs", *(name for name in rows if name.startswith("latency"))):
-        best += frontier(rows, column, _folder(profile), dev, held_out, labels)
+    dev, columns = len(detection_records(profile)[1]), ["gmacs", *(name for name in rows if name.startswith("latency"))]
+    best = frontier(rows, columns, _folder(profile), dev, held_out, labels)
     for row in best:
         if row["part"] == "all":
             print(f"{row['time']}, {row['speed']}x, {row['family']}: {row['method']}, {row['detector']}, "
