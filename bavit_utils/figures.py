@@ -37,7 +37,7 @@ COLOURS = {
     "bavit-small": BLUE, "bavit-large": SKY, "random": GREY, "truth": GREEN,
     "resolution": "#B8860B", "tome": "#882255", "sparse-detr": "#44AA99", "focus-detr": "#AA4499",
     "attention": "#999933", "contrast": "#6A51A3", "centre": "#BDBDBD", "later": "#117733",
-    "inside": "#332288", "adaptive": "#661100", "coarse": "#DDAA33",
+    "inside": "#332288", "adaptive": "#661100", "coarse": "#66AA00",
 }  # fmt: skip
 BUNDLED = ("", "sample", "photos")  # no pictures, and those that are ours to store
 TEXT_WIDTH, COLUMN_WIDTH = 7.0, 3.4  # inches, the width of a figure across the page, and of one in a column
