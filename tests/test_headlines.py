@@ -98,10 +98,10 @@ def test_pruning_inside_stands_beside_the_best_smaller_image_that_is_as_fast(sto
         common | {"speed": speed, "family": family, "method": method, "delta_AP": delta, "delta_low": delta - 0.01,
                   "delta_high": delta + 0.01}
         for speed, delta in ((1.3, 0.004), (1.6, -0.02), (2.0, 0.5))
-        for family, method in (("any", "inside-4"), ("resolution", "resolution-224"))
+        for family, method in (("inside", "inside-4"), ("resolution", "resolution-224"))
     ]  # fmt: skip
     save_rows("inside-voc", "frontier", rows, SOURCE, tmp_path)
-    row = one(headlines(SAMPLE), "AP against the best smaller image", "VOC2007")
+    row = one(headlines(SAMPLE), "AP of pruning inside", "VOC2007")
     assert row.ours == (
         "1.3x: inside-4, 50% pruned, +0.4 [-0.6, +1.4] against resolution-224; "
         "1.6x: inside-4, 50% pruned, -2.0 [-3.0, -1.0] against resolution-224"
