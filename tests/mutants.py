@@ -141,6 +141,8 @@ MUTANTS = [
     ("experiments/inside", "test_experiments_inside.py", [
         ("maps[: len(self.dev)], point.sparsity", "maps, point.sparsity"),
         ('"dev_AP": dev.', '"dev_AP": held_out.'),
+    ]),
+    ("experiments/frontier", "test_experiments_inside.py", [
         ("detector_keep(foreground_probability(bavit, small), 0.5, grid)", "pass"),
         ('some["dev_AP"].idxmax()', 'some["AP"].idxmax()'),
         ("super().keep(tokens, given)", "pass"),

@@ -10,7 +10,9 @@ from bavit_utils.config import get_profile
 from bavit_utils.cost import bavit_multiply_adds, multiply_adds
 from bavit_utils.data.records import class_names, load_records
 from bavit_utils.experiments import inside
-from bavit_utils.experiments.inside import Comparison, Counted, Point, frontier, measure_times, points, tuned_points
+from bavit_utils.experiments import frontier as ranking
+from bavit_utils.experiments.frontier import frontier, measure_times
+from bavit_utils.experiments.inside import Comparison, Counted, Point, points, tuned_points
 from bavit_utils.inside import PatchHead
 from bavit_utils.selectors.merging import merged_multiply_adds
 from bavit_utils.sweep import read_detections
@@ -112,7 +114,7 @@ def test_all_points_have_names_of_their_own_and_a_tuned_detector_has_its_control
 
 def test_times_run_what_the_points_run(monkeypatch):
     calls = []
-    monkeypatch.setattr(inside, "foreground_probability", lambda model, small: calls.append("bavit") or torch.rand(1, 4, 4))
+    monkeypatch.setattr(ranking, "foreground_probability", lambda model, small: calls.append("bavit") or torch.rand(1, 4, 4))
     original = PatchHead.forward
     monkeypatch.setattr(PatchHead, "forward", lambda self, tokens: calls.append("head") or original(self, tokens))
     seen = []
@@ -151,10 +153,10 @@ def test_who_is_best_is_chosen_on_dev_pictures_and_shown_on_the_others(compariso
 
 
 def test_the_heads_choice_is_paired_with_chance(comparison, tmp_path, monkeypatch):
-    monkeypatch.setattr(inside, "SPARSITIES", (0.5,))
+    monkeypatch.setattr(ranking, "SPARSITIES", (0.5,))
     there = replace(comparison, folder=tmp_path)
     head, drawn = (there.row(Point(by, 1, 0.5)) for by in ("head", "random"))
-    (row,) = inside.against_random(1, tmp_path, 8, comparison.held_out)
+    (row,) = ranking.against_random(1, tmp_path, 8, comparison.held_out)
     assert row["delta_AP"] == pytest.approx(head["AP"] - drawn["AP"]) and row["n_images"] == 12
 
 

@@ -1,4 +1,7 @@
-"""A tiny training as a process of its own, told beforehand at which point of it a signal comes; and what starts it."""
+"""A tiny training as a process of its own, told beforehand at which point of it a signal comes; and what starts it.
+
+`python training_process.py <cache> <folder> <model>` is what `torchrun` starts.
+"""
 
 import multiprocessing
 import os
@@ -10,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from accelerate import PartialState
 from test_training_loop import TINY
 
 from bavit_utils import cli, config
@@ -113,3 +117,9 @@ def free_port() -> int:
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         return taken.getsockname()[1]
+
+
+if __name__ == "__main__":
+    loop.SAVE_SECONDS = 0  # a state after every step
+    train(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    print(f"process {PartialState().process_index} of {PartialState().num_processes}")

@@ -6,29 +6,27 @@ comes of it is measured on the held-out ones.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
-from itertools import product
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from transformers import YolosForObjectDetection
 
 from ..annotations import stacked_labels
-from ..bavit import create_bavit, foreground_maps, foreground_probability, load_bavit
+from ..bavit import foreground_maps, load_bavit
 from ..config import PATCH_SIZE, Profile
-from ..cost import EMBED_DIM, bavit_multiply_adds, block_multiply_adds, measure_latency, yolos_multiply_adds
-from ..data.records import Record, class_names
+from ..cost import EMBED_DIM, bavit_multiply_adds, block_multiply_adds, yolos_multiply_adds
+from ..data.records import Record
 from ..images import warp
 from ..inside import PatchHead, head_maps
 from ..metrics import DetectionEvaluation, bootstrap_ap, paired_difference, token_metrics
 from ..pruning import detector_keep, threshold_for_sparsity
 from ..selectors.merging import MergedYolos, merged_multiply_adds
 from ..selectors.scores import ranks
-from ..sweep import read_detections, save_detections
-from ..yolos import PrunedYolos, create_yolos, predict
+from ..sweep import save_detections
+from ..yolos import PrunedYolos, predict
 
 SPARSITIES = (0.2, 0.35, 0.5, 0.65, 0.8)
 FEW = (0.35, 0.5, 0.65)
@@ -259,111 +257,3 @@ def _examples(masks: list[Tensor]) -> list[Tensor]:
     spread = last.argsort()[torch.linspace(0, len(last) - 1, 10).round().long()[1:-1]]
     chosen = [(last - last.mean()).abs().argmin(), *spread]
     return [count[torch.stack(chosen)] for count in counts]
-
-
-class _Given(PatchHead):
-    """A head that computes what a head computes, and then keeps what it is given."""
-
-    def __init__(self, after_layers: int, mask: Tensor):
-        super().__init__(after_layers)
-        self.mask = mask
-
-    def keep(self, tokens: Tensor, given: Tensor) -> Tensor:
-        super().keep(tokens, given)
-        return self.mask
-
-
-def measure_times(
-    profile: Profile, kept: dict[Point, list[list[int]]], batch: int, scale: int = 1, repeats: int = 11
-) -> dict[Point, float]:
-    """Median milliseconds of points, in turn, for one picture or eight: whatever chooses included.
-
-    `kept` are the rows' counts of kept patches. Weights and pictures are random, as time doesn't depend on them; sides
-    are `scale` times the points'.
-    """
-    torch.manual_seed(0)
-    shape = profile.detector_shape | {"img_size": scale * profile.detector_img_size}
-    detector = create_yolos(class_names(profile.detector_data), **shape)
-    side = scale * profile.bavit_img_size
-    bavit, small = create_bavit(2, side).eval(), torch.randn(batch, 3, side, side)
-    works = {}
-    for point, counts in kept.items():
-        side = scale * (point.side or profile.detector_img_size)
-        grid, large = (side // PATCH_SIZE,) * 2, torch.randn(batch, 3, side, side)
-        masks = [_random_mask(grid, [scale**2 * n for n in (stage[:1] if batch == 1 else stage[1:])]) for stage in counts]
-        stages, inside = point.stages or (point.after_layers,), point.by in ("head", "adaptive")
-        heads = [_Given(layer, mask) for layer, mask in zip(stages, masks[1:])] if inside else []
-        model = PrunedYolos(detector, heads, point.coarse)
-        if point.by == "tome":
-            model = MergedYolos(model, point.sparsity)
-
-        def work(point=point, model=model.eval(), large=large, masks=masks, grid=grid, inside=inside) -> None:
-            with torch.inference_mode():
-                if point.by == "bavit-small":
-                    detector_keep(foreground_probability(bavit, small), 0.5, grid)
-                model(large) if inside or not masks else model(large, masks[-1], after_layers=point.after_layers)
-
-        works[point] = work
-    rows = measure_latency({str(i): work for i, work in enumerate(works.values())}, repeats)
-    return {point: row["median_ms"] for point, row in zip(works, rows, strict=True)}
-
-
-def _random_mask(grid: tuple[int, int], counts: Sequence[int]) -> Tensor:
-    """Boolean [len(counts), rows, cols] with so many patches each."""
-    order = torch.rand(len(counts), grid[0] * grid[1]).argsort(dim=1).argsort(dim=1)
-    return (order < torch.tensor(counts)[:, None]).unflatten(1, grid)
-
-
-FAMILIES = {"resolution": "dense|resolution", "front": "dense|.*bavit-small", "inside": "dense|.*(inside|adaptive)"}
-FAMILIES["any"] = "(?!truth)"  # what knows the truth can't be had
-SPEEDS = (1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.5)  # of the dense detector
-
-
-def frontier(
-    rows: pd.DataFrame, columns: Sequence[str], folder: Path, dev: int, records: list[Record], labels: np.ndarray
-) -> list[dict]:
-    """Who is best at each speed: of every family the row that is best on `dev`, and what it gives held out.
-
-    A speed is the dense detector's over a row's in one of `columns`, times or multiply-adds. Detections, of `dev`
-    pictures and then of `records`, lie in `folder`. Each is paired with the choice of "resolution", on all pictures, on
-    the third with the most background (`labels [N, rows, cols]`) and on the third with the smallest objects.
-    """
-    background = (labels == 0).reshape(len(labels), -1).mean(axis=1)
-    sizes = [np.sqrt(r.areas / np.prod(r.size)).mean() if len(r.areas) else 1.0 for r in records]
-    third = len(records) // 3
-    parts = {"all": np.arange(len(records)), "most background": np.argsort(-background, kind="stable")[:third]}
-    parts["smallest objects"] = np.argsort(sizes, kind="stable")[:third]
-
-    @cache
-    def evaluation(name: str, part: str) -> DetectionEvaluation:
-        found = read_detections(folder / f"{name}.safetensors")[dev:]
-        return DetectionEvaluation([records[i] for i in parts[part]], [found[i] for i in parts[part]])
-
-    best = []
-    for column, speed in product(columns, SPEEDS):
-        within = rows[rows[column] <= rows.loc[rows["method"] == "dense", column].iloc[0] / speed]
-        chosen = {family: within[within["method"].str.match(names)] for family, names in FAMILIES.items()}
-        chosen = {family: some.loc[some["dev_AP"].idxmax()] for family, some in chosen.items() if len(some)}
-        for (family, row), part in product(chosen.items() if "resolution" in chosen else (), parts):
-            ours, theirs = (evaluation(_file(one), part) for one in (row, chosen["resolution"]))
-            what = {key: row[key] for key in ("method", "detector", "trained", "sparsity", "side")}
-            found = {"AP": ours.average_precision()["AP"], **paired_difference(ours, theirs), "n_images": len(parts[part])}
-            best.append({"time": column, "speed": speed, "family": family, "part": part, **what, **found})
-    return best
-
-
-def _file(row: pd.Series) -> str:
-    return f"{row['method']}-{row['detector']}-{row['sparsity']:.2f}"
-
-
-def against_random(layer: int, folder: Path, dev: int, records: list[Record]) -> list[dict]:
-    """The frozen head's choice against as many patches drawn at random after the same layer, paired."""
-    rows = []
-    for sparsity in SPARSITIES:
-        ours, drawn = (
-            DetectionEvaluation(records, read_detections(folder / f"{Point(by, layer, sparsity).name}.safetensors")[dev:])
-            for by in ("head", "random")
-        )
-        difference = paired_difference(ours, drawn)
-        rows.append({"method": f"inside-{layer}", "sparsity": sparsity, **difference, "n_images": len(records)})
-    return rows

@@ -9,7 +9,8 @@ from ..annotations import stacked_labels
 from ..config import Profile, get_profile, run_folder
 from ..data.pretrained import profile_detector
 from ..data.records import load_records, load_training_lists
-from ..experiments.inside import FEW, Comparison, Point, against_random, frontier, measure_times, points, tuned_points
+from ..experiments.frontier import against_random, frontier, measure_times
+from ..experiments.inside import FEW, Comparison, Point, points, tuned_points
 from ..inside import load_heads, save_heads
 from ..results import load_rows, short_hash, store
 from ..training.adaptive import learn_thresholds

@@ -1,0 +1,130 @@
+"""Who is best at each speed among the points of `experiments.inside`: their times, and paired differences."""
+
+from collections.abc import Sequence
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..bavit import create_bavit, foreground_probability
+from ..config import PATCH_SIZE, Profile
+from ..cost import measure_latency
+from ..data.records import Record, class_names
+from ..inside import PatchHead
+from ..metrics import DetectionEvaluation, paired_difference
+from ..pruning import detector_keep
+from ..selectors.merging import MergedYolos
+from ..sweep import read_detections
+from ..yolos import PrunedYolos, create_yolos
+from .inside import SPARSITIES, Point
+
+FAMILIES = {"resolution": "dense|resolution", "front": "dense|.*bavit-small", "inside": "dense|.*(inside|adaptive)"}
+FAMILIES["any"] = "(?!truth)"  # what knows the truth can't be had
+SPEEDS = (1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.5)  # of the dense detector
+
+
+class _Given(PatchHead):
+    """A head that computes what a head computes, and then keeps what it is given."""
+
+    def __init__(self, after_layers: int, mask: Tensor):
+        super().__init__(after_layers)
+        self.mask = mask
+
+    def keep(self, tokens: Tensor, given: Tensor) -> Tensor:
+        super().keep(tokens, given)
+        return self.mask
+
+
+def measure_times(
+    profile: Profile, kept: dict[Point, list[list[int]]], batch: int, scale: int = 1, repeats: int = 11
+) -> dict[Point, float]:
+    """Median milliseconds of points, in turn, for one picture or eight: whatever chooses included.
+
+    `kept` are the rows' counts of kept patches. Weights and pictures are random, as time doesn't depend on them; sides
+    are `scale` times the points'.
+    """
+    torch.manual_seed(0)
+    shape = profile.detector_shape | {"img_size": scale * profile.detector_img_size}
+    detector = create_yolos(class_names(profile.detector_data), **shape)
+    side = scale * profile.bavit_img_size
+    bavit, small = create_bavit(2, side).eval(), torch.randn(batch, 3, side, side)
+    works = {}
+    for point, counts in kept.items():
+        side = scale * (point.side or profile.detector_img_size)
+        grid, large = (side // PATCH_SIZE,) * 2, torch.randn(batch, 3, side, side)
+        masks = [_random_mask(grid, [scale**2 * n for n in (stage[:1] if batch == 1 else stage[1:])]) for stage in counts]
+        stages, inside = point.stages or (point.after_layers,), point.by in ("head", "adaptive")
+        heads = [_Given(layer, mask) for layer, mask in zip(stages, masks[1:])] if inside else []
+        model = PrunedYolos(detector, heads, point.coarse)
+        if point.by == "tome":
+            model = MergedYolos(model, point.sparsity)
+
+        def work(point=point, model=model.eval(), large=large, masks=masks, grid=grid, inside=inside) -> None:
+            with torch.inference_mode():
+                if point.by == "bavit-small":
+                    detector_keep(foreground_probability(bavit, small), 0.5, grid)
+                model(large) if inside or not masks else model(large, masks[-1], after_layers=point.after_layers)
+
+        works[point] = work
+    rows = measure_latency({str(i): work for i, work in enumerate(works.values())}, repeats)
+    return {point: row["median_ms"] for point, row in zip(works, rows, strict=True)}
+
+
+def _random_mask(grid: tuple[int, int], counts: Sequence[int]) -> Tensor:
+    """Boolean [len(counts), rows, cols] with so many patches each."""
+    order = torch.rand(len(counts), grid[0] * grid[1]).argsort(dim=1).argsort(dim=1)
+    return (order < torch.tensor(counts)[:, None]).unflatten(1, grid)
+
+
+def frontier(
+    rows: pd.DataFrame, columns: Sequence[str], folder: Path, dev: int, records: list[Record], labels: np.ndarray
+) -> list[dict]:
+    """Who is best at each speed: of every family the row that is best on `dev`, and what it gives held out.
+
+    A speed is the dense detector's over a row's in one of `columns`, times or multiply-adds. Detections, of `dev`
+    pictures and then of `records`, lie in `folder`. Each is paired with the choice of "resolution", on all pictures, on
+    the third with the most background (`labels [N, rows, cols]`) and on the third with the smallest objects.
+    """
+    background = (labels == 0).reshape(len(labels), -1).mean(axis=1)
+    sizes = [np.sqrt(r.areas / np.prod(r.size)).mean() if len(r.areas) else 1.0 for r in records]
+    third = len(records) // 3
+    parts = {"all": np.arange(len(records)), "most background": np.argsort(-background, kind="stable")[:third]}
+    parts["smallest objects"] = np.argsort(sizes, kind="stable")[:third]
+
+    @cache
+    def evaluation(name: str, part: str) -> DetectionEvaluation:
+        found = read_detections(folder / f"{name}.safetensors")[dev:]
+        return DetectionEvaluation([records[i] for i in parts[part]], [found[i] for i in parts[part]])
+
+    best = []
+    for column, speed in product(columns, SPEEDS):
+        within = rows[rows[column] <= rows.loc[rows["method"] == "dense", column].iloc[0] / speed]
+        chosen = {family: within[within["method"].str.match(names)] for family, names in FAMILIES.items()}
+        chosen = {family: some.loc[some["dev_AP"].idxmax()] for family, some in chosen.items() if len(some)}
+        for (family, row), part in product(chosen.items() if "resolution" in chosen else (), parts):
+            ours, theirs = (evaluation(_file(one), part) for one in (row, chosen["resolution"]))
+            what = {key: row[key] for key in ("method", "detector", "trained", "sparsity", "side")}
+            found = {"AP": ours.average_precision()["AP"], **paired_difference(ours, theirs), "n_images": len(parts[part])}
+            best.append({"time": column, "speed": speed, "family": family, "part": part, **what, **found})
+    return best
+
+
+def _file(row: pd.Series) -> str:
+    return f"{row['method']}-{row['detector']}-{row['sparsity']:.2f}"
+
+
+def against_random(layer: int, folder: Path, dev: int, records: list[Record]) -> list[dict]:
+    """The frozen head's choice against as many patches drawn at random after the same layer, paired."""
+    rows = []
+    for sparsity in SPARSITIES:
+        ours, drawn = (
+            DetectionEvaluation(records, read_detections(folder / f"{Point(by, layer, sparsity).name}.safetensors")[dev:])
+            for by in ("head", "random")
+        )
+        difference = paired_difference(ours, drawn)
+        rows.append({"method": f"inside-{layer}", "sparsity": sparsity, **difference, "n_images": len(records)})
+    return rows
