@@ -3,10 +3,14 @@
 import json
 import resource
 import signal
+import subprocess
+import sys
+import time
 from contextlib import contextmanager
 
 import pytest
 import torch
+import training_process
 from safetensors import safe_open
 from safetensors.torch import load_file
 from test_training_loop import (  # noqa: F401
@@ -22,8 +26,9 @@ from test_training_loop import (  # noqa: F401
 )
 from torch import nn
 from torch.utils.data import DataLoader
-from training_process import both, ended, start
+from training_process import both, ended, free_port, start
 
+from bavit_utils import config
 from bavit_utils.data.records import class_names, load_records
 from bavit_utils.training import loop
 from bavit_utils.training.detector import detection_loss
@@ -207,3 +212,30 @@ def test_the_detectors_loss_in_one_process_is_transformers_own(tiny_world):
     empty = [targets[0]] * 6
     output = detector(pixels, labels=empty)
     assert detection_loss(output, empty, detector.detector.config).item() == output.loss.item()
+
+
+@pytest.mark.slow
+def test_the_command_killed_at_any_time_ends_as_one_never_killed(whole, tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, training_process.__file__, str(config.CACHE), str(folder), "bavit"]
+    for rows in (1, 4, 9):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while process.poll() is None and (not (folder / "log.csv").exists() or len(losses_of(folder)) < rows):
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    assert_same_training(whole, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["bavit", "yolos"])
+def test_torchrun_starts_two_processes(tiny_world, tmp_path, model):
+    one, two = tmp_path / "one" / "run", tmp_path / "two"
+    assert ended(start(one, model=model)) == [0]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
+    command = [*launch, training_process.__file__, str(config.CACHE), str(two), model]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert {"process 0 of 2", "process 1 of 2"} <= set(done.stdout.splitlines())
+    assert_rounded(two, one)
