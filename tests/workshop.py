@@ -12,17 +12,21 @@ from own_pictures import write_coco, write_voc
 
 from bavit_utils import cli, config
 from bavit_utils.verbs import bavit as bavit_verbs
+from bavit_utils.verbs import inside as inside_verbs
 from bavit_utils.verbs import yolos as yolos_verbs
 from bavit_utils.bavit import create_bavit, save_bavit
 from bavit_utils.config import DEPTHS, REPO, Profile, get_profile
 from bavit_utils.data import pretrained, sample_world
 from bavit_utils.data.records import COCO_CLASSES, VOC_CLASSES, class_names
-from bavit_utils.experiments import benchmark
+from bavit_utils.experiments import benchmark, frontier
 from bavit_utils.experiments import edge as edge_experiments
+from bavit_utils.experiments import inside as inside_experiments
+from bavit_utils.inside import PatchHead, save_heads
 from bavit_utils.results import short_hash
 from bavit_utils.selectors import comparison
 from bavit_utils.selectors.heads import SELECTORS
 from bavit_utils.training import loop
+from bavit_utils.training.inside import LAYERS
 from bavit_utils.weights import save_weights
 from bavit_utils.yolos import create_yolos, save_yolos
 
@@ -43,13 +47,13 @@ def furnish(root: Path) -> None:
 
 
 def shrink(patch: pytest.MonkeyPatch) -> None:
-    """All profiles at sizes that take no time: 36 and 64 patches, four layers, epochs of a few pictures."""
+    """All profiles at sizes that take no time: 36 and 64 patches, seven layers, epochs of a few pictures."""
     for name, profile in config._PROFILES.items():
         recipes = {
             key: replace(getattr(profile, key), epochs=1, batch_size=4, small_epochs=0)
             for key in ("bavit_recipe", "detector_recipe", "finetune_recipe")
         }
-        sizes = {"bavit_img_size": 96, "detector_img_size": 128, "detector_depth": 4, "num_detection_tokens": 5}
+        sizes = {"bavit_img_size": 96, "detector_img_size": 128, "detector_depth": 7, "num_detection_tokens": 5}
         patch.setitem(config._PROFILES, name, replace(profile, **sizes, **recipes))
     patch.setattr(sample_world, "SIZES", ((64, 64),) * 3)
     patch.setattr(pretrained, "imagenet_blocks", lambda: None)
@@ -61,6 +65,10 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(comparison, "REPEATS", 1)
     patch.setattr(benchmark, "measure_peak_memory", lambda *args: {"peak_mb": 1.0})  # in a process of its own
     patch.setattr(edge_experiments, "measure_peak_memory", lambda *args: {"peak_mb": 1.0, "baseline_mb": 1.0})
+    patch.setattr(inside_verbs, "STAGES", (3, 4, 6))
+    for name in ("SPARSITIES", "FEW", "COARSE", "MERGED"):
+        patch.setattr(inside_experiments, name, (0.5,))
+    patch.setattr(frontier, "SPARSITIES", (0.5,))
     patch.setattr(bavit_verbs, "run_variant", partial(_tiny_variant, bavit_verbs.run_variant))
 
 
@@ -101,8 +109,10 @@ def _fill(profile: Profile) -> None:
     for model in ("yolos", "yolos-f", "yolos-control"):
         detector = create_yolos(class_names(profile.detector_data), **profile.detector_shape)
         save_yolos(detector, profile.checkpoint(model), metadata=made_for)
+    made_for["detector"] = short_hash(profile.checkpoint("yolos"))
+    heads = [PatchHead(layer) for layer in LAYERS if layer < profile.detector_depth]
+    save_heads(profile.checkpoint("heads"), heads, {**made_for, "seed": 0})
     for name, selector in SELECTORS.items():
-        made_for["detector"] = short_hash(profile.checkpoint("yolos"))
         save_weights(profile.checkpoint(name), selector().state_dict(), {**made_for, "model": name})
 
 
@@ -119,7 +129,7 @@ def few(command: list[str]) -> list[str]:
         "bench": ["--repeats", "1"],
         "bench-edge": ["--repeats", "1", "--limit", "3"],
     }
-    short |= dict.fromkeys(("train-bavit", "train-yolos", "finetune", "train-selector"), train)
+    short |= dict.fromkeys(("train-bavit", "train-yolos", "train-inside", "finetune", "train-selector"), train)
     return [*command, *short.get(command[0], [])]
 
 

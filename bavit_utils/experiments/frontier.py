@@ -97,7 +97,7 @@ def frontier(
 
     @cache
     def evaluation(name: str, part: str) -> DetectionEvaluation:
-        found = read_detections(folder / f"{name}.safetensors")[dev:]
+        found = _held_out(folder, name, dev, records)
         return DetectionEvaluation([records[i] for i in parts[part]], [found[i] for i in parts[part]])
 
     best = []
@@ -113,6 +113,15 @@ def frontier(
     return best
 
 
+def _held_out(folder: Path, name: str, dev: int, records: list[Record]) -> list[dict]:
+    """The detections of a row on `records`; ValueError where they were kept of other pictures."""
+    found = read_detections(folder / f"{name}.safetensors")[dev:]
+    if len(found) != len(records):
+        what = f"{folder / name}.safetensors holds {len(found)} held-out images, the comparison has {len(records)}"
+        raise ValueError(f"{what}: run `bavit sweep --inside --store` without --limit")
+    return found
+
+
 def _file(row: pd.Series) -> str:
     return f"{row['method']}-{row['detector']}-{row['sparsity']:.2f}"
 
@@ -122,7 +131,7 @@ def against_random(layer: int, folder: Path, dev: int, records: list[Record]) ->
     rows = []
     for sparsity in SPARSITIES:
         ours, drawn = (
-            DetectionEvaluation(records, read_detections(folder / f"{Point(by, layer, sparsity).name}.safetensors")[dev:])
+            DetectionEvaluation(records, _held_out(folder, Point(by, layer, sparsity).name, dev, records))
             for by in ("head", "random")
         )
         difference = paired_difference(ours, drawn)

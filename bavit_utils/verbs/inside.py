@@ -19,7 +19,6 @@ from ..training.inside import LAYERS, train_heads, tune_inside
 from ..training.pictures import DetectionPictures
 from ..yolos import load_yolos, save_yolos
 from . import keep_trained, shown
-from . import shown
 
 LAYER = 4  # after which the comparison prunes, but for the rows that vary it
 STAGES = (3, 6, 9)  # of the learnt thresholds
