@@ -17,6 +17,7 @@ from .headlines import REST, as_text, headlines, update_readme
 from .reproduce import notebook_paths, run_notebooks, write_figures_page
 from .selectors.heads import SELECTORS
 from .selectors.runs import COMPARED
+from .training.detector import VARIANTS
 from .verbs import bavit, edge, inside, selectors, yolos
 
 
@@ -101,6 +102,7 @@ _ARGUMENTS = {
     "--model": {"choices": tuple(DEPTHS), "default": "bavit-small", "help": "default: bavit-small"},
     "--recipe": {"choices": ("best", "paper"), "default": "best", "help": "default: best"},
     "--start": {"type": Path, "metavar": "FILE", "help": "go on from another detector's checkpoint"},
+    "--variant": _one_of(VARIANTS, "NAME", "; its checkpoint is then yolos-NAME"),
     "--sparsity": {
         "type": float, "default": 0.35, "metavar": "SHARE", "help": "0 is the control; default: 0.35, the paper's",
     },
@@ -124,8 +126,8 @@ _ARGUMENTS = {
     ),
     "--detector": {
         "default": "yolos", "metavar": "NAME",
-        "help": "yolos as trained, yolos-f trained on with pruned pictures, yolos-control with whole ones, or what "
-        "train-inside left, as yolos-inside-4; default: yolos",
+        "help": "yolos as trained, yolos-sparse of that variant, yolos-f trained on with pruned pictures, yolos-control "
+        "with whole ones, or what train-inside left, as yolos-inside-4; default: yolos",
     },
     "--readout": {
         "choices": ("tokens", "patches"), "default": "tokens",
@@ -156,11 +158,11 @@ _VERBS = {
     "Training": (
         ("train-bavit", bavit.train, "--profile --dataset --rule --seed --limit --max-steps --store --model --recipe",
          "--profile sample --store; --profile voc-512 --dataset voc2007 --rule box --store"),
-        ("train-yolos", yolos.train, "--profile --epochs --seed --limit --max-steps --max-minutes --store --start",
+        ("train-yolos", yolos.train, "--profile --epochs --seed --limit --max-steps --max-minutes --store --start --variant",
          "--profile voc --start data/checkpoints/yolos-sample.safetensors --store"),
         ("finetune", yolos.tune, "--profile --epochs --seed --limit --max-steps --max-minutes --store --sparsity",
          "--profile sample --store; --profile sample --sparsity 0 --store"),
-        ("train-inside", inside.train, "--profile --seed --limit --max-steps --max-minutes --store --way --at",
+        ("train-inside", inside.train, "--profile --seed --limit --max-steps --max-minutes --store --detector --way --at",
          "--profile sample --store; --profile sample --way inside --at 3 --store"),
         ("train-selector", selectors.train, "name --profile --seed --limit --max-steps --store",
          f"{next(iter(SELECTORS))} --profile sample --store"),

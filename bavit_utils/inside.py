@@ -82,6 +82,11 @@ def save_heads(path: str | Path, heads: Iterable[PatchHead], made_for: dict) -> 
     return save_weights(path, state, {**made_for, "model": "heads", "thresholds": thresholds}, bits=32)
 
 
+def heads_of(detector: Path) -> Path:
+    """Where the heads of a detector's file lie: beside it."""
+    return detector.with_name(detector.name.replace("yolos", "heads").replace("model", "heads"))
+
+
 def load_heads(path: str | Path, detector: str) -> dict[int, PatchHead]:
     """Loads what `save_heads` wrote, by layers; `detector` is the hash of the detector's file that they are to prune.
 

@@ -102,7 +102,7 @@ def test_several_stages_prune_one_after_another_and_coarse_ones_keep_blocks(comp
 
 
 def test_all_points_have_names_of_their_own_and_a_tuned_detector_has_its_controls():
-    tuned = ["yolos-f", "yolos-control", "yolos-inside-4", "yolos-random-4", "yolos-resolution-192"]
+    tuned = ["yolos-f", "yolos-control", "yolos-inside-4", "yolos-random-4", "yolos-resolution-192", "yolos-sparse-inside-4"]
     every = points(get_profile("voc"), 4, (1, 2, 4))
     every += [point for name in tuned for point in tuned_points(get_profile("voc"), name)]
     keys = [(point.method, point.detector, point.sparsity) for point in every]
@@ -110,6 +110,7 @@ def test_all_points_have_names_of_their_own_and_a_tuned_detector_has_its_control
     assert {point.detector for point in every} == {"yolos", *tuned}
     assert ("resolution-192", "yolos-resolution-192", 0.0) in keys and ("dense", "yolos-control", 0.0) in keys
     assert ("inside-4", "yolos-inside-4", 0.5) in keys and ("inside-4-320", "yolos-inside-4", 0.5) in keys
+    assert ("inside-4", "yolos-sparse-inside-4", 0.5) in keys
 
 
 def test_times_run_what_the_points_run(monkeypatch):

@@ -105,14 +105,16 @@ def test_the_control_has_nothing_to_learn_and_draws_anew():
 @pytest.mark.parametrize(("way", "at"), [("inside", 2), ("random", 2), ("resolution", 48)])
 def test_detectors_are_tuned_in_each_way(detector, records, way, at, tmp_path, monkeypatch):
     start = save_yolos(detector, tmp_path / "yolos-sample.safetensors", bits=32)
-    monkeypatch.setattr(inside, "profile_detector", lambda profile: (create_copy(detector), start))
+    monkeypatch.setattr(inside, "profile_detector", lambda profile, name: (create_copy(detector), start))
     monkeypatch.setattr(inside, "detection_records", lambda profile, limit: (records, []))
     monkeypatch.setattr(inside, "run_folder", lambda name: tmp_path / name)
     recipe = replace(TINY.finetune_recipe, epochs=1, batch_size=8, mixed_precision="no", compiled=False)
-    tuned, head, folder, made_from = inside.tune_inside(TINY, way, at, recipe=recipe, stops={"max_steps": 2})
+    quick = replace(TINY, finetune_recipe=recipe)
+    tuned, head, folder, made_from = inside.tune_inside(quick, way, at, "yolos-sparse", stops={"max_steps": 2})
     changed = [not torch.equal(a, b) for a, b in zip(tuned.parameters(), detector.parameters())]
     assert any(changed) and (head is not None) == (way == "inside")
     assert (made_from["way"], made_from["at"]) == (way, at) and (folder / "log.csv").exists()
+    assert folder.name == f"yolos-sparse-{way}-{at}-sample-seed0"
 
 
 def create_copy(detector):
@@ -123,7 +125,7 @@ def create_copy(detector):
 
 @pytest.mark.parametrize(("way", "at"), [("sideways", 2), ("inside", 3), ("inside", 0), ("resolution", 50)])
 def test_what_does_not_fit_is_said(detector, way, at, monkeypatch):
-    monkeypatch.setattr(inside, "profile_detector", lambda profile: (detector, "nowhere"))
+    monkeypatch.setattr(inside, "profile_detector", lambda profile, name: (detector, "nowhere"))
     with pytest.raises(ValueError, match="inside, random or at a resolution|doesn't fit"):
         inside.tune_inside(TINY, way, at)
 

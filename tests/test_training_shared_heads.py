@@ -9,6 +9,7 @@ from accelerate import PartialState
 from transformers import YolosForObjectDetection
 
 from bavit_utils.config import get_profile
+from bavit_utils.training.detector import VARIANTS
 from bavit_utils.training.pictures import half_of_patches
 from bavit_utils.training.shared_heads import assign_patches, patch_loss, start_as_patches
 from bavit_utils.yolos import PrunedYolos, create_yolos, load_yolos, predict, save_yolos
@@ -92,6 +93,15 @@ def test_half_of_the_patches_are_left_out_by_chance_or_from_the_background():
     assert (kept.sum(axis=(1, 2)) == 18).all()
     assert np.abs(kept.mean(axis=0) - 0.5).max() < 0.12  # regardless of the box
     assert half_of_patches(np.array([[0.0, 0.0, 1.0, 1.0]]), GRID, "background", rng).sum() == 18
+
+
+@pytest.mark.parametrize("profile", ["voc", "voc-512"])
+def test_each_variant_of_the_recipe_changes_one_thing(profile):
+    recipe = get_profile(profile).detector_recipe
+    changed = {name: replace(recipe, **change) for name, change in VARIANTS.items()}
+    assert all(len(change) == 1 for change in VARIANTS.values())
+    assert len({recipe, *changed.values()}) == 1 + len(VARIANTS)
+    assert recipe.half == "any" and changed["sparse"].half == "background"
 
 
 def test_a_checkpoint_is_transformers_own_detector(detector, tmp_path):

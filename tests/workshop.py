@@ -106,7 +106,7 @@ def _fill(profile: Profile) -> None:
         made_for = {"dataset": dataset, "rule": rule, "profile": profile.name}
         save_bavit(create_bavit(depth, profile.bavit_img_size), profile.checkpoint(model, dataset, rule), made_for)
     made_for = {"dataset": profile.detector_data, "profile": profile.name}
-    for model in ("yolos", "yolos-f", "yolos-control"):
+    for model in ("yolos", "yolos-f", "yolos-control", "yolos-sparse"):
         detector = create_yolos(class_names(profile.detector_data), **profile.detector_shape)
         save_yolos(detector, profile.checkpoint(model), metadata=made_for)
     made_for["detector"] = short_hash(profile.checkpoint("yolos"))

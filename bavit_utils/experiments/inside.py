@@ -31,6 +31,7 @@ from ..yolos import PrunedYolos, predict
 SPARSITIES = (0.2, 0.35, 0.5, 0.65, 0.8)
 FEW = (0.35, 0.5, 0.65)
 COARSE = (0.5, 0.65, 0.8)  # of background to merge, or of larger pictures
+UNTUNED = ("yolos", "yolos-sparse")  # detectors that no pruning and no smaller picture was shown after their training
 LARGER = 4 * PATCH_SIZE  # so many pixels more a side
 MERGED = (0.2, 0.4, 0.6)  # shares of the patches that ToMe merges over all layers
 
@@ -78,7 +79,7 @@ def points(profile: Profile, layer: int, layers: Sequence[int]) -> list[Point]:
 
 def tuned_points(profile: Profile, name: str) -> list[Point]:
     """What a tuned detector is measured at, which its name tells: what it was tuned for."""
-    way, _, at = name.removeprefix("yolos-").partition("-")
+    *_, way, at = ["", *name.split("-")] if name[-1].isdigit() else [name.removeprefix("yolos-"), ""]
     if way == "inside":
         found = [Point("head", int(at), s) for s in (0.0, *SPARSITIES)]
         found += [Point("head", int(at), s, coarse=True) for s in COARSE]
@@ -157,7 +158,7 @@ class Comparison:
         dev, held_out = self._evaluations(found)
         return {
             "method": point.method,
-            "trained": "frozen" if point.detector == "yolos" else "tuned",
+            "trained": "frozen" if point.detector in UNTUNED else "tuned",
             "detector": point.detector,
             "sparsity": point.sparsity,
             "side": point.side or self.profile.detector_img_size,

@@ -22,6 +22,14 @@ from .loop import fit, part_of_all, split_records
 from .pictures import DetectionPictures, collate_detection
 from .shared_heads import patch_loss, start_as_patches
 
+# What the recipe is compared with, each as a training of its own: one thing less, or the background's patches left out first.
+VARIANTS = {
+    "sparse": {"half": "background"},
+    "all-patches": {"half": ""},
+    "no-shared-heads": {"shared_heads": False},
+    "no-patch-start": {"patch_start": False},
+    "no-mosaics": {"mosaics": 0.0},
+}
 _CLASS_SCORES = "class_labels_classifier.layers.2."  # the last layer of the head that names the classes
 
 

@@ -15,9 +15,9 @@ from transformers import YolosForObjectDetection
 
 from ..annotations import labels_from_boxes, stacked_labels
 from ..bavit import accumulative_cross_entropy
-from ..config import PATCH_SIZE, Profile, Recipe, run_folder
+from ..config import PATCH_SIZE, Profile, run_folder
 from ..data.pretrained import profile_detector
-from ..inside import PatchHead, load_heads, tokens_after
+from ..inside import PatchHead, heads_of, load_heads, tokens_after
 from ..results import short_hash
 from ..yolos import PrunedYolos
 from .detector import detection_records, fit_yolos
@@ -68,7 +68,7 @@ def _frozen_head(
     profile: Profile, detector: YolosForObjectDetection, start: Path, layer: int, limit: int | None
 ) -> PatchHead:
     """The stored head after a layer; where there is none, one that is trained now."""
-    stored = profile.checkpoint("heads")
+    stored = heads_of(start)
     heads = load_heads(stored, short_hash(start)) if stored.exists() else {}
     return heads[layer] if layer in heads else train_heads(profile, detector, limit=limit, layers=[layer])[layer]
 
@@ -130,12 +130,12 @@ def tune_inside(
     profile: Profile,
     way: str,
     at: int,
+    start: str = "yolos",
     seed: int = 0,
-    recipe: Recipe | None = None,
     limit: int | None = None,
     stops: dict | None = None,
 ) -> tuple[YolosForObjectDetection, PatchHead | None, Path, dict]:
-    """Train the profile's stored detector on, in one of three ways, for the epochs of its fine-tuning recipe.
+    """Train a stored detector of the profile, `start`, on, in one of three ways, for the epochs of its fine-tuning recipe.
 
     `way` is "inside" (pruned after `at` layers by a head that learns along, from the frozen one), "random" (pruned
     there at random), or "resolution" (with every token of pictures of `at` pixels). `stops` are `fit`'s. Returns the
@@ -144,22 +144,22 @@ def tune_inside(
     """
     if way not in ("inside", "random", "resolution"):
         raise ValueError(f"a detector is tuned inside, random or at a resolution, not {way!r}")
-    detector, start = profile_detector(profile)
+    detector, path = profile_detector(profile, start)
     if not (0 < at < profile.detector_depth if way != "resolution" else at % PATCH_SIZE == 0 and at > 0):
         raise ValueError(f"{at} doesn't fit {way!r}: give a layer of {profile.detector_depth}, or whole patches of 16")
     heads, side = [], profile.detector_img_size
     if way == "inside":
         heads = [LearningHead(at)]
-        heads[0].load_state_dict(_frozen_head(profile, detector, start, at, limit).state_dict())
+        heads[0].load_state_dict(_frozen_head(profile, detector, path, at, limit).state_dict())
     elif way == "random":
         heads = [RandomHead(at)]
     else:
         side = at
     train, dev = detection_records(profile, limit)
-    data = DetectionPictures(train, side, recipe or profile.finetune_recipe, seed)
-    model, name = PrunedYolos(detector, heads), f"yolos-{way}-{at}"
+    data = DetectionPictures(train, side, profile.finetune_recipe, seed)
+    model, name = PrunedYolos(detector, heads), f"{start}-{way}-{at}"
     folder = run_folder(f"{name}-{profile.detector_data}{profile.suffix}-seed{seed}")
-    made_from = {"start": short_hash(start), "way": way, "at": at}
+    made_from = {"start": short_hash(path), "way": way, "at": at}
     identity = {"model": name, "dataset": profile.detector_data, **made_from}
     fit_yolos(model, data, dev, folder, identity=identity, **(stops or {}))
     return detector, heads[0] if way == "inside" else None, folder, made_from

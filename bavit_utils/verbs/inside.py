@@ -1,6 +1,7 @@
 """The verbs of `bavit` about pruning inside the detector: its heads, the joint training, and the comparison."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,8 +11,8 @@ from ..config import Profile, get_profile, run_folder
 from ..data.pretrained import profile_detector
 from ..data.records import load_records, load_training_lists
 from ..experiments.frontier import against_random, frontier, measure_times
-from ..experiments.inside import FEW, Comparison, Point, points, tuned_points
-from ..inside import load_heads, save_heads
+from ..experiments.inside import FEW, UNTUNED, Comparison, Point, points, tuned_points
+from ..inside import heads_of, load_heads, save_heads
 from ..results import load_rows, short_hash, store
 from ..training.adaptive import learn_thresholds
 from ..training.detector import detection_records
@@ -32,49 +33,47 @@ def train(args: argparse.Namespace) -> None:
     """
     profile = get_profile(args.profile)
     if args.way == "frozen":
-        detector, path = profile_detector(profile)
+        detector, path = profile_detector(profile, args.detector)
         heads = train_heads(profile, detector.requires_grad_(False), args.seed, args.limit)
         folder = run_folder(f"heads-{profile.detector_data}{profile.suffix}")
-        target = profile.checkpoint("heads") if args.store else folder / "model.safetensors"
+        target = heads_of(path) if args.store else folder / "model.safetensors"
         save_heads(target, heads.values(), {"detector": short_hash(path), "seed": args.seed})
         print(f"the heads are in {target.parent.name}/{target.name}")
         return
     stops = {"max_steps": args.max_steps, "max_minutes": args.max_minutes}
-    detector, head, folder, made_from = tune_inside(profile, args.way, args.at, args.seed, None, args.limit, stops)
+    way = (args.way, args.at, args.detector)
+    detector, head, folder, made_from = tune_inside(profile, *way, args.seed, args.limit, stops)
 
     def save(target: Path, metadata: dict) -> None:
         save_yolos(detector, target, bits=8, metadata=metadata)
         if head:
-            save_heads(_heads_of(target), [head], {"detector": short_hash(target), "seed": args.seed})
+            save_heads(heads_of(target), [head], {"detector": short_hash(target), "seed": args.seed})
 
     lists = [load_training_lists(dataset, args.limit) for dataset in profile.detector_train]
     seen = {name: records for part in lists for name, records in part.items()}
     store_it = args.store and args.way == "inside"
-    keep_trained(profile, f"yolos-{args.way}-{args.at}", save, folder, seen, made_from, store_it)
-
-
-def _heads_of(checkpoint: Path) -> Path:
-    return checkpoint.with_name(checkpoint.name.replace("yolos", "heads").replace("model", "heads"))
+    keep_trained(profile, f"{args.detector}-{args.way}-{args.at}", save, folder, seen, made_from, store_it)
 
 
 def compare(args: argparse.Namespace) -> None:
     """Compare pruning inside with all that costs as much, for one detector: AP and multiply-adds.
 
-    The detector "adaptive" is the base with learnt thresholds.
+    With "-adaptive" behind its name, a detector that was not tuned prunes at learnt thresholds.
     """
     profile, name = get_profile(args.profile), args.detector
     _, dev = detection_records(profile)
     held_out = load_records(*profile.detector_eval, args.limit)
-    base, start = profile_detector(profile)
-    files, heads = {"yolos": start}, {"yolos": load_heads(profile.checkpoint("heads"), short_hash(start))}
-    detectors, every, learnt = {"yolos": base}, points(profile, LAYER, [k for k in LAYERS if k < STAGES[-1]]), {}
-    if name == "adaptive":
-        learnt, every = {s: _adaptive(profile, base, heads["yolos"], s) for s in FEW}, ADAPTIVE
-    elif name != "yolos":
-        files[name] = _file_of(profile, name)
-        detectors[name], every = load_yolos(files[name]), tuned_points(profile, name)
-        if _heads_of(files[name]).exists():
-            heads[name] = load_heads(_heads_of(files[name]), short_hash(files[name]))
+    base = name.removesuffix("-adaptive")
+    files = {each: _file_of(profile, each) for each in {"yolos": 0, base: 0}}
+    detectors = {each: load_yolos(path) for each, path in files.items()}
+    there = {each: path for each, path in files.items() if each in UNTUNED or heads_of(path).exists()}
+    heads = {each: load_heads(heads_of(path), short_hash(path)) for each, path in there.items()}
+    every, learnt = _points(profile), {}
+    if base != name:
+        learnt, every = {s: _adaptive(profile, detectors[base], heads[base], s) for s in FEW}, ADAPTIVE
+    elif name not in UNTUNED:
+        every = tuned_points(profile, name)
+    every = [replace(point, detector=base) for point in every]
     comparison, rows = Comparison(profile, detectors, heads, dev, held_out, learnt, _folder(profile)), []
     for point in every:
         rows.append(comparison.row(point))
@@ -90,6 +89,10 @@ def compare(args: argparse.Namespace) -> None:
 
 def _folder(profile: Profile) -> Path:
     return run_folder(f"inside-{profile.name}-{short_hash(profile_detector(profile)[1])}")
+
+
+def _points(profile: Profile) -> list[Point]:
+    return points(profile, LAYER, [layer for layer in LAYERS if layer < STAGES[-1]])
 
 
 def bench(args: argparse.Namespace) -> None:
@@ -120,12 +123,11 @@ def bench(args: argparse.Namespace) -> None:
 
 def _times(profile: Profile, repeats: int) -> list[dict]:
     """Median times of the base detector's rows; a tuned one's are the same."""
-    measured = load_rows(f"inside-{profile.name}", run=["yolos", "adaptive"])
+    measured = load_rows(f"inside-{profile.name}", run=["yolos", "yolos-adaptive"])
     if not len(measured):
         raise ValueError(f"no rows of inside-{profile.name} to time: run `bavit sweep --inside --store` first")
     counts = {(row["method"], row["sparsity"]): row["kept"] for row in measured.to_dict("records")}
-    every = [*points(profile, LAYER, [k for k in LAYERS if k < STAGES[-1]]), *ADAPTIVE]
-    every = [point for point in every if point.by not in ("truth", "head-equal")]
+    every = [point for point in (*_points(profile), *ADAPTIVE) if point.by not in ("truth", "head-equal")]
     kept = {point: counts[point.method, point.sparsity] for point in every if (point.method, point.sparsity) in counts}
     rows: dict[Point, dict] = {point: {"method": point.method, "sparsity": point.sparsity} for point in kept}
     for scale, size in ((1, ""), (2, "_512")):
@@ -148,6 +150,8 @@ def _adaptive(profile: Profile, detector, heads: dict, sparsity: float) -> list:
 
 def _file_of(profile: Profile, name: str) -> Path:
     """A detector's checkpoint, or what its training left in runs/."""
+    if name == "yolos":
+        return profile_detector(profile)[1]
     stored = profile.checkpoint(name)
     folder = run_folder(f"{name}-{profile.detector_data}{profile.suffix}-seed0")
     return stored if stored.exists() else folder / "model.safetensors"

@@ -20,7 +20,7 @@ from ..paper import PAPER
 from ..results import short_hash, store
 from ..selectors.scores import Inputs, scores, trained_files
 from ..sweep import SWEEP_SPARSITIES, Setting, Way, keep_at, sweep
-from ..training.detector import train_yolos
+from ..training.detector import VARIANTS, train_yolos
 from ..training.finetuning import finetune, finetuned_name
 from ..yolos import PrunedYolos, save_yolos
 from . import device, keep_trained, shown
@@ -29,10 +29,17 @@ from .inside import compare as compare_inside
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train the profile's detector, a YOLOS, on whole pictures."""
+    """Train the profile's detector, a YOLOS, without a word of which patches are background.
+
+    With --variant a thing of the recipe is left out, or, as yolos-sparse, it sees most of the time only the patches that
+    boxes touch, and as many others as make half.
+    """
     profile = get_profile(args.profile)
-    detector, folder = train_yolos(profile, start=args.start, **_schedule(profile.detector_recipe, args))
-    _keep_detector(args, "yolos", detector, folder, {"start": short_hash(args.start)} if args.start else {})
+    name = f"yolos-{args.variant}" if args.variant else "yolos"
+    recipe = replace(profile.detector_recipe, **VARIANTS.get(args.variant, {}))
+    folder = run_folder(f"{name}-{profile.detector_data}{profile.suffix}-seed{args.seed}")
+    detector, folder = train_yolos(profile, folder=folder, start=args.start, **_schedule(recipe, args))
+    _keep_detector(args, name, detector, folder, {"start": short_hash(args.start)} if args.start else {})
 
 
 def tune(args: argparse.Namespace) -> None:
