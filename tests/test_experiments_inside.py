@@ -157,10 +157,10 @@ def test_the_heads_choice_is_paired_with_chance(comparison, tmp_path, monkeypatc
     monkeypatch.setattr(ranking, "SPARSITIES", (0.5,))
     there = replace(comparison, folder=tmp_path)
     head, drawn = (there.row(Point(by, 1, 0.5)) for by in ("head", "random"))
-    (row,) = ranking.against_random(1, tmp_path, 8, comparison.held_out)
+    (row,) = ranking.against_random(1, "yolos", tmp_path, 8, comparison.held_out)
     assert row["delta_AP"] == pytest.approx(head["AP"] - drawn["AP"]) and row["n_images"] == 12
     with pytest.raises(ValueError, match=r"inside-1-yolos-0.50.safetensors holds 12 held-out .* without --limit"):
-        ranking.against_random(1, tmp_path, 8, comparison.held_out[:5])
+        ranking.against_random(1, "yolos", tmp_path, 8, comparison.held_out[:5])
 
 
 def test_counting_changes_nothing(comparison):

@@ -126,14 +126,14 @@ def _file(row: pd.Series) -> str:
     return f"{row['method']}-{row['detector']}-{row['sparsity']:.2f}"
 
 
-def against_random(layer: int, folder: Path, dev: int, records: list[Record]) -> list[dict]:
-    """The frozen head's choice against as many patches drawn at random after the same layer, paired."""
+def against_random(layer: int, detector: str, folder: Path, dev: int, records: list[Record]) -> list[dict]:
+    """The choice of a detector's frozen head against as many patches drawn at random after the same layer, paired."""
     rows = []
     for sparsity in SPARSITIES:
         ours, drawn = (
-            DetectionEvaluation(records, _held_out(folder, Point(by, layer, sparsity).name, dev, records))
+            DetectionEvaluation(records, _held_out(folder, Point(by, layer, sparsity, detector=detector).name, dev, records))
             for by in ("head", "random")
         )
         difference = paired_difference(ours, drawn)
-        rows.append({"method": f"inside-{layer}", "sparsity": sparsity, **difference, "n_images": len(records)})
+        rows.append({"method": f"inside-{layer}", "detector": detector, "sparsity": sparsity, **difference, "n_images": len(records)})
     return rows

@@ -2,11 +2,15 @@
 
 As LTMP (Bonnaerens and Dambre 2023) does it: whether a token stays is a hard step in the forward pass and a steep
 sigmoid in the backward one, tokens that go are left out of the attention, and a squared term holds the budget. Detector
-and heads stay as they are; each picture then gets what it needs.
+and heads stay as they are; each picture then gets what it needs. What is learnt is how the thresholds stand to each
+other: a common shift then brings them to the budget on whole pictures, which training's crops don't resemble.
 """
 
+import math
+from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import YolosForObjectDetection
@@ -15,19 +19,20 @@ from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 from ..images import renormalise
 from ..packed import run_block
 from ..inside import PatchHead
-from ..yolos import PrunedYolos
+from ..yolos import PrunedYolos, predict
 from .detector import detection_loss
 from .pictures import DetectionPictures
 
 TAU = 0.1  # of the sigmoid, in the head's logits
 BUDGET_WEIGHT = 10.0
 RATE, STEPS, BATCH_SIZE = 0.1, 120, 8
+_FARTHEST, _HALVINGS = 4.0, 9  # of the common shift, in the logits
 
 
 def learn_thresholds(
     detector: YolosForObjectDetection, heads: list[PatchHead], data: DetectionPictures, budget: float
-) -> tuple[list[PatchHead], float]:
-    """Copies of `heads` with learnt thresholds, and the mean budget of the last third of the training's pictures.
+) -> list[PatchHead]:
+    """Copies of `heads` with learnt thresholds.
 
     `budget` is the wanted mean share of the patches over all layers that is computed. `data` are training pictures.
     """
@@ -35,7 +40,6 @@ def learn_thresholds(
     cuts = torch.nn.Parameter(torch.full((len(heads),), -2.0))  # in logits of foreground against background
     optimizer = torch.optim.Adam([cuts], lr=RATE)
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(data.seed)).tolist()
-    reached = []
     for step in range(STEPS):
         at = [(step * BATCH_SIZE + i) % len(order) for i in range(BATCH_SIZE)]
         items = [data[order[place], step * BATCH_SIZE + i] for i, place in enumerate(at)]
@@ -48,15 +52,45 @@ def learn_thresholds(
         for group in optimizer.param_groups:
             group["lr"] = RATE * (1 - step / STEPS)
         optimizer.step()
-        reached.append(computed.item())
-    thresholds = (1 - cuts.detach().sigmoid()).tolist()
-    learnt = []
-    for head, threshold in zip(heads, thresholds, strict=True):
-        copied = PatchHead(head.after_layers, threshold)
-        copied.load_state_dict(head.state_dict())
-        learnt.append(copied.eval())
-    last = reached[-len(reached) // 3 :]
-    return learnt, sum(last) / len(last)
+    return [_with_cut(PatchHead, head, cut) for head, cut in zip(heads, cuts.tolist(), strict=True)]
+
+
+def _with_cut(kind: type[PatchHead], head: PatchHead, cut: float) -> PatchHead:
+    """A copy of a head that keeps what is above a cut in the logits, foreground less background."""
+    copied = kind(head.after_layers, 1 / (1 + math.exp(cut)))
+    copied.load_state_dict(head.state_dict())
+    return copied.eval()
+
+
+class _Counting(PatchHead):
+    """Remembers the share that it keeps of each picture."""
+
+    def keep(self, tokens: Tensor, given: Tensor) -> Tensor:
+        kept = super().keep(tokens, given)
+        self.shares = [*getattr(self, "shares", ()), *kept.flatten(1).float().mean(dim=1).tolist()]
+        return kept
+
+
+def move_to_budget(
+    detector: YolosForObjectDetection, heads: list[PatchHead], images: Sequence[np.ndarray], budget: float
+) -> tuple[list[PatchHead], float]:
+    """Copies of heads whose cuts are all moved alike, until `images` reach the mean `budget`; and what they reach."""
+    layers, cuts = detector.config.num_hidden_layers, [math.log(1 / head.threshold - 1) for head in heads]
+    ends = [*(head.after_layers for head in heads[1:]), layers]
+
+    def computed(shift: float) -> float:
+        counting = [_with_cut(_Counting, head, cut + shift) for head, cut in zip(heads, cuts)]
+        predict(PrunedYolos(detector, counting).eval(), images)
+        spans = zip(counting, ends, strict=True)
+        pruned = sum((end - head.after_layers) * (1 - float(np.mean(head.shares))) for head, end in spans)
+        return 1 - pruned / layers
+
+    low, high = -_FARTHEST, _FARTHEST
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        reached = computed(middle)
+        low, high = (middle, high) if reached > budget else (low, middle)
+    return [_with_cut(PatchHead, head, cut + middle) for head, cut in zip(heads, cuts)], reached
 
 
 def _soft_forward(

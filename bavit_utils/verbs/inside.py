@@ -14,7 +14,7 @@ from ..experiments.frontier import against_random, frontier, measure_times
 from ..experiments.inside import FEW, UNTUNED, Comparison, Point, points, tuned_points
 from ..inside import heads_of, load_heads, save_heads
 from ..results import load_rows, short_hash, store
-from ..training.adaptive import learn_thresholds
+from ..training.adaptive import learn_thresholds, move_to_budget
 from ..training.detector import detection_records
 from ..training.inside import LAYERS, train_heads, tune_inside
 from ..training.pictures import DetectionPictures
@@ -116,7 +116,8 @@ def bench(args: argparse.Namespace) -> None:
             print(f"{row['time']}, {row['speed']}x, {row['family']}: {row['method']}, {row['detector']}, "
                   f"{row['sparsity']:.2f}: AP {shown(row['AP'])}, {shown(row['delta_AP'], '+.4f')} to a smaller picture")
     if args.store:
-        drawn = against_random(LAYER, _folder(profile), dev, held_out)
+        starts = [name for name in UNTUNED if name in set(rows["detector"])]
+        drawn = [row for name in starts for row in against_random(LAYER, name, _folder(profile), dev, held_out)]
         for run, found in (("times", times), ("frontier", best), ("against-random", drawn)):
             store(f"inside-{profile.name}", run, found, {"/".join(profile.detector_eval): held_out})
 
@@ -139,10 +140,11 @@ def _times(profile: Profile, repeats: int) -> list[dict]:
 
 def _adaptive(profile: Profile, detector, heads: dict, sparsity: float) -> list:
     """Heads at learnt thresholds that cost as much as one after LAYER at this sparsity."""
-    train, _ = detection_records(profile)
+    train, dev = detection_records(profile)
     data = DetectionPictures(train[:1000], profile.detector_img_size, profile.finetune_recipe)
     budget = 1 - sparsity * (1 - LAYER / profile.detector_depth)
-    learnt, reached = learn_thresholds(detector, [heads[k] for k in STAGES], data, budget)
+    learnt = learn_thresholds(detector, [heads[k] for k in STAGES], data, budget)
+    learnt, reached = move_to_budget(detector, learnt, [record.image() for record in dev], budget)
     told = ", ".join(f"{head.threshold:.3f}" for head in learnt)
     print(f"learnt thresholds {told}: {reached:.3f} of the patches computed, wanted {budget:.3f}", flush=True)
     return learnt
