@@ -117,6 +117,7 @@ _ARGUMENTS = {
     },
     "--inside": {"action": "store_true", "help": "pruning inside the detector, and what it is compared with"},
     "--inside:bench": {"action": "store_true", "help": "what `sweep --inside` measured, at its size and twice it"},
+    "--inside:edge": {"action": "store_true", "help": "prune inside the detector, after four layers, by a head"},
     "--variants": {"action": "store_true", "help": "also with the fill, other resizings, partial pruning"},
     "--selectors": _one_of(
         yolos.TABLE2_SELECTORS, "NAME", "; default: bavit-small, random, oracle-exact", nargs="+",
@@ -184,9 +185,9 @@ _VERBS = {
         ("readme", readme, "", ""),
     ),
     "On the edge": (
-        ("detect", edge.detect, "picture --profile:voc --threshold --min-score --save --runtime --int8",
+        ("detect", edge.detect, "picture --profile:voc --threshold --min-score --save --runtime --int8 --inside:edge",
          "photo.jpg --save out.jpg; photo.jpg --threshold 0.9 --runtime onnxruntime"),
-        ("export", edge.export, "--profile --int8", "--profile voc --int8"),
+        ("export", edge.export, "--profile --int8 --inside:edge", "--profile voc --int8"),
         ("bench-edge", edge.bench_edge, "what:edge --profile --limit --store --threads --repeats",
          "ap --profile voc --store; time --profile voc --store"),
     ),

@@ -10,9 +10,21 @@ pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
 from bavit_utils.data.records import load_records  # noqa: E402
-from bavit_utils.edge.detector import Detector  # noqa: E402
-from bavit_utils.edge.export import OPSET, export_pair  # noqa: E402
+from bavit_utils.edge.detector import Detector, InsideDetector  # noqa: E402
+from bavit_utils.edge.export import OPSET, export_inside, export_pair  # noqa: E402
 from bavit_utils.edge.on_torch import TorchDetector, describe, load_pair  # noqa: E402
+from bavit_utils.inside import PatchHead  # noqa: E402
+from bavit_utils.yolos import PrunedYolos, predict  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def inside_folder(edge_pair, tmp_path_factory):
+    """A head after one of the detector's two layers, and the folder of their graphs."""
+    torch.manual_seed(3)
+    head, folder = PatchHead(1).eval(), tmp_path_factory.mktemp("inside")
+    torch.nn.init.normal_(head.score.weight, std=0.3)
+    export_inside(edge_pair[1], head, folder, int8=True)
+    return head, folder
 
 
 def some(patches: int, kept: int) -> np.ndarray:
@@ -76,6 +88,37 @@ def test_a_graph_is_valid_and_says_what_it_is(name, edge_pair):
     assert b".py" not in model.SerializeToString()  # no path of the machine that wrote it
     inputs = [[d.dim_param or d.dim_value for d in one.type.tensor_type.shape.dim] for one in model.graph.input]
     assert inputs == ([[1, 3, 48, 48]] if "bavit" in name else [[1, 3, 64, 64], ["kept"]])
+
+
+@pytest.mark.parametrize("kept", [0, 1, 7, 16])
+def test_inside_two_graphs_equal_one_detector(kept, edge_pair, inside_folder):
+    detector, pixels = edge_pair[1], np.random.default_rng(0).standard_normal((1, 3, 64, 64), dtype=np.float32)
+    one, mask = InsideDetector(folder=inside_folder[1]), torch.zeros(1, 4, 4, dtype=torch.bool)
+    mask.view(-1)[some(16, kept)] = True
+    with torch.no_grad():
+        wanted = PrunedYolos(detector).eval()(torch.from_numpy(pixels), mask, after_layers=1)
+    logits, boxes = one.run(pixels, some(16, kept))
+    assert np.abs(logits - wanted.logits.numpy()).max() < 1e-4
+    assert np.abs(boxes - wanted.pred_boxes.numpy()).max() < 1e-5
+
+
+def test_inside_the_head_chooses_as_it_does_on_torch(edge_pair, inside_folder):
+    head, folder = inside_folder
+    image = np.random.default_rng(1).integers(0, 256, (40, 70, 3), dtype=np.uint8)
+    one = InsideDetector(folder=folder)
+    assert one.meta["after_layers"] == 1 and "bavit_size" not in one.meta
+    probability = np.sort(one.foreground(one.pixels(image)).ravel())
+    head.threshold = float(1 - probability[6:8].mean())
+    (wanted,) = predict(PrunedYolos(edge_pair[1], [head]).eval(), [image])
+    for key, values in one.detect(image, head.threshold).items():
+        np.testing.assert_allclose(values, wanted[key].numpy(), atol=1e-3)
+    (whole,) = predict(PrunedYolos(edge_pair[1]).eval(), [image])
+    np.testing.assert_allclose(one.detect(image, None)["boxes"], whole["boxes"].numpy(), atol=1e-3)
+    assert not np.allclose(whole["boxes"].numpy(), wanted["boxes"].numpy(), atol=1e-2)
+    with pytest.raises(ValueError, match="indices"):
+        one.run(one.pixels(image), np.array([16]))
+    rough = InsideDetector(int8=True, folder=folder)
+    assert 0 < apart(rough, one, one.pixels(image), some(16, 9))[1] < 0.2
 
 
 def test_without_the_packages_it_says_what_is_missing(edge_pair, tmp_path, monkeypatch):

@@ -21,14 +21,15 @@ class Detector:
     onnxruntime, ValueError for what is no graph.
     """
 
+    graphs = "bavit", "yolos"
+
     def __init__(
         self, profile: str | None = None, int8: bool = False, threads: int = 0, folder: str | Path | None = None
     ):
-        remedy = f"make it with `bavit export --profile {get_profile(profile).name}{' --int8' if int8 else ''}`"
+        options = (" --int8" if int8 else "") + (" --inside" if "first" in self.graphs else "")
+        remedy = f"make it with `bavit export --profile {get_profile(profile).name}{options}`"
         folder, suffix = Path(folder or edge_folder(profile)), "-int8" if int8 else ""
-        self._bavit, self._yolos = (
-            _open(folder / f"{name}{suffix}.onnx", threads, remedy) for name in ("bavit", "yolos")
-        )
+        self._bavit, self._yolos = (_open(folder / f"{name}{suffix}.onnx", threads, remedy) for name in self.graphs)
         stored = self._yolos.get_modelmeta().custom_metadata_map
         self.meta = {key: json.loads(text) for key, text in stored.items() if not key.startswith("onnx.")}
 
@@ -61,6 +62,9 @@ class Detector:
 
         A patch's index is row * cols + col. Raises ValueError, saying what is wanted, for other sizes and indices.
         """
+        return self._outputs(self._checked(pixels, "yolos"), self._checked_keep(keep))
+
+    def _checked_keep(self, keep: np.ndarray) -> np.ndarray:
         keep, patches = np.asarray(keep), int(np.prod(self.meta["grid"]))
         if keep.ndim != 1 or keep.dtype != np.int64 or (keep.size and not 0 <= keep.min() <= keep.max() < patches):
             given = f"{keep.dtype} {list(keep.shape)}" + (f" of {keep.min()} to {keep.max()}" if keep.size else "")
@@ -68,7 +72,7 @@ class Detector:
                 f"keep is {given}: give the kept patches' indices, row * cols + col in the grid {self.meta['grid']}, "
                 f"as int64 [kept] of 0 to {patches - 1}"
             )
-        return self._outputs(self._checked(pixels, "yolos"), keep)
+        return keep
 
     def _checked(self, pixels: np.ndarray, network: str) -> np.ndarray:
         wanted = (1, 3, *self.meta[f"{network}_size"])
@@ -85,6 +89,33 @@ class Detector:
     def _outputs(self, pixels: np.ndarray, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         logits, boxes = self._yolos.run(None, {"pixels": pixels, "keep": keep})
         return logits, boxes
+
+
+class InsideDetector(Detector):
+    """`Detector` without a BAViT: a head after the detector's first layers chooses, and the other layers see its choice."""
+
+    graphs = "first", "rest"
+
+    def detect(self, image: np.ndarray, threshold: float | None = 0.9) -> dict[str, np.ndarray]:
+        """As of `Detector`; the sure background goes after `meta["after_layers"]` layers."""
+        (foreground, tokens), grid = self.first(self.pixels(image)), self.meta["grid"]
+        keep = np.arange(np.prod(grid)) if threshold is None else kept_patches(foreground, threshold, grid)
+        logits, boxes = self.rest(tokens, keep)
+        return as_detections(logits[0], boxes[0], image.shape[:2])
+
+    def first(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The head's probability that each patch is foreground, [1, rows, cols], and all tokens after its layers."""
+        return self._bavit.run(None, {"pixels": self._checked(pixels, "yolos")})
+
+    def rest(self, tokens: np.ndarray, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Class logits and boxes, as of `Detector.run`, from the tokens of `first` and the kept patches' indices."""
+        return self._yolos.run(None, {"tokens": tokens, "keep": self._checked_keep(keep)})
+
+    def run(self, pixels: np.ndarray, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.rest(self.first(pixels)[1], keep)
+
+    def foreground(self, pixels: np.ndarray) -> np.ndarray:
+        return self.first(pixels)[0]
 
 
 def edge_folder(profile: str | None = None) -> Path:

@@ -2,6 +2,8 @@
 
 `bavit.onnx`: `pixels` float32 [1, 3, height, width] to `foreground` [1, rows, cols]. `yolos.onnx`: `pixels` and `keep`,
 int64 [kept], the kept patches' indices, from none to all, to `logits` [1, D, classes + 1] and `boxes` [1, D, 4].
+To prune inside there are two others: `first.onnx`, `pixels` to `foreground` and `tokens` [1, 1 + patches + D, 192] after
+the head's layers, and `rest.onnx`, these `tokens` and `keep` to `logits` and `boxes`.
 Opset 18, which onnxruntime reads since its 1.14; the metadata are `Detector.meta`, each value as JSON.
 """
 
@@ -15,6 +17,7 @@ from timm.models import VisionTransformer
 from torch import Tensor, nn
 from transformers import YolosForObjectDetection
 
+from ..inside import PatchHead
 from ..packed import run_block
 from ..yolos import PrunedYolos
 from .on_torch import describe
@@ -67,6 +70,34 @@ class _Kept(nn.Module):
         return self.detector.class_labels_classifier(queries), self.detector.bbox_predictor(queries).sigmoid()
 
 
+class _First(_Kept):
+    """The layers before a head, and its probability."""
+
+    def __init__(self, detector: YolosForObjectDetection, head: PatchHead):
+        super().__init__(detector)
+        self.head = head
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        config = self.detector.config
+        grid = tuple(side // config.patch_size for side in config.image_size)
+        x = self.embed(pixels, torch.arange(grid[0] * grid[1]))
+        for layer in self.detector.vit.encoder.layer[: self.head.after_layers]:
+            x = run_block(layer, x, _attend)
+        logits = self.head(x[:, 1 : -config.num_detection_tokens])
+        return logits.softmax(dim=-1)[..., 1].unflatten(1, grid), x
+
+
+class _Rest(_First):
+    """The layers behind it, on the kept patches' tokens."""
+
+    def forward(self, tokens: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+        count = self.detector.config.num_detection_tokens
+        x = torch.cat([tokens[:, :1], tokens[:, 1:-count].index_select(1, keep), tokens[:, -count:]], dim=1)
+        for layer in self.detector.vit.encoder.layer[self.head.after_layers :]:
+            x = run_block(layer, x, _attend)
+        return self.heads(x)
+
+
 def _attend(query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float) -> Tensor:
     query, key, value = (part.transpose(1, 2) for part in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value, scale=scale).transpose(1, 2)
@@ -89,6 +120,25 @@ def export_pair(
         _write(
             folder / "yolos.onnx", _Kept(detector), {"pixels": large, "keep": keep}, ["logits", "boxes"], any_number, meta
         ),
+    ]
+    return paths + ([quantise(path) for path in paths] if int8 else [])
+
+
+def export_inside(
+    detector: YolosForObjectDetection, head: PatchHead, folder: str | Path, int8: bool = False
+) -> list[Path]:
+    """Writes the graphs before and behind a head, as of `export_pair`."""
+    folder, config = Path(folder), detector.config
+    folder.mkdir(parents=True, exist_ok=True)
+    meta = describe(None, detector) | {"after_layers": head.after_layers}
+    pixels, patches = torch.zeros(1, 3, *meta["yolos_size"]), int(np.prod(meta["grid"]))
+    inputs = {"tokens": torch.zeros(1, 1 + patches + config.num_detection_tokens, config.hidden_size)}
+    inputs["keep"] = torch.arange(patches // 2)
+    any_number = {"tokens": None, "keep": {0: torch.export.Dim("kept")}}
+    first, rest = _First(detector, head), _Rest(detector, head)
+    paths = [
+        _write(folder / "first.onnx", first, {"pixels": pixels}, ["foreground", "tokens"], None, meta),
+        _write(folder / "rest.onnx", rest, inputs, ["logits", "boxes"], any_number, meta),
     ]
     return paths + ([quantise(path) for path in paths] if int8 else [])
 

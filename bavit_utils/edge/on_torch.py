@@ -42,14 +42,15 @@ def load_pair(profile: str | None = None) -> tuple[VisionTransformer, YolosForOb
     return load_bavit(chosen.checkpoint("bavit-small")), profile_detector(chosen)[0]
 
 
-def describe(bavit: VisionTransformer, detector: YolosForObjectDetection) -> dict:
-    """What runs the two has to know of them: `Detector.meta`."""
+def describe(bavit: VisionTransformer | None, detector: YolosForObjectDetection) -> dict:
+    """What runs the two, or the detector alone, has to know of them: `Detector.meta`."""
     config = detector.config
     meta = {
         "names": [config.id2label[label] for label in range(config.num_labels)],
         "grid": [side // config.patch_size for side in config.image_size],
     }
-    sizes = {"bavit": (bavit.patch_embed.img_size, "bavit"), "yolos": (config.image_size, config.normalise)}
+    sizes = {"bavit": (bavit.patch_embed.img_size, "bavit")} if bavit else {}
+    sizes["yolos"] = config.image_size, config.normalise
     for network, (size, normalise) in sizes.items():
         meta[f"{network}_size"] = list(size)
         meta[f"{network}_mean"], meta[f"{network}_std"] = map(list, NORMS[normalise])

@@ -9,26 +9,44 @@ import numpy as np
 from ..config import get_profile
 from ..data.pictures import load_image
 from ..data.records import fingerprint, load_records
-from ..edge.detector import Detector, edge_folder
-from ..edge.export import export_pair
+from ..data.pretrained import profile_detector
+from ..edge.detector import Detector, InsideDetector, edge_folder
+from ..edge.export import export_inside, export_pair
 from ..edge.on_torch import TorchDetector, load_pair
 from ..experiments.edge import accuracy_rows, time_rows
 from ..figures import draw_boxes, show_picture
-from ..results import provenance, save_rows
+from ..inside import heads_of, load_heads
+from ..results import provenance, save_rows, short_hash
 from . import shown
+from .inside import LAYER
 
 
 def export(args: argparse.Namespace) -> None:
-    """Write BAViT and the detector as ONNX graphs that take any number of kept patches."""
-    for path in export_pair(*load_pair(args.profile), edge_folder(args.profile), args.int8):
+    """Write BAViT and the detector as ONNX graphs that take any number of kept patches.
+
+    With --inside the detector alone, in two parts, before and behind a head that chooses after four layers.
+    """
+    folder = edge_folder(args.profile)
+    if args.inside:
+        detector, path = profile_detector(get_profile(args.profile))
+        head = load_heads(heads_of(path), short_hash(path))[LAYER]
+        paths = export_inside(detector, head, folder, args.int8)
+    else:
+        paths = export_pair(*load_pair(args.profile), folder, args.int8)
+    for path in paths:
         print(f"{path.parent.parent.name}/{path.parent.name}/{path.name}: {path.stat().st_size / 1e6:.1f} MB")
 
 
 def detect(args: argparse.Namespace) -> None:
-    """Detect objects in one picture, on the patches that BAViT keeps."""
+    """Detect objects in one picture, on the patches that BAViT keeps.
+
+    With --inside, which runs on onnxruntime, on those that a head inside the detector keeps.
+    """
     image = load_image(args.picture)
-    on_torch = args.runtime == "torch"
-    detector = TorchDetector(*load_pair(args.profile)) if on_torch else Detector(args.profile, args.int8)
+    if args.inside or args.runtime == "onnxruntime":
+        detector = (InsideDetector if args.inside else Detector)(args.profile, args.int8)
+    else:
+        detector = TorchDetector(*load_pair(args.profile))
     found = detector.detect(image, args.threshold)
     order = np.argsort(-found["scores"])
     order = order[found["scores"][order] >= args.min_score]
