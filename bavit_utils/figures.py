@@ -120,15 +120,14 @@ def save_figure(fig: Figure, name: str, profile: Profile, shows_pictures: bool =
     """Write `figures/<profile>/<name>.png`, and `.svg` where no pictures are shown; returns the PNG's path.
 
     A stored figure that looks the same is left untouched: 0.02 % of the pixels may differ visibly, or, with pictures,
-    0.2 %, about two patches that another processor's rounding turned. Without pictures 256 colours are enough, at a
-    third of the size.
+    0.2 %, about two patches that another processor's rounding turned.
     """
     path = figures_dir(profile) / f"{name}.png"
     drawn = io.BytesIO()
     # Saving resets a figure without a layout to the style's: without this, the second file would have another one.
     with plt.rc_context(_STYLE | {"figure.constrained_layout.use": False}):
         fig.savefig(drawn, format="png", metadata={"Software": None})
-        png = drawn.getvalue() if shows_pictures else _in_256_colours(drawn)
+        png = in_256_colours(drawn.getvalue())
         tolerance = 2e-3 if shows_pictures else 2e-4
         unchanged = any(_looks_like(path, content, tolerance) for content in (png, drawn.getvalue()))
         if not unchanged:
@@ -139,10 +138,10 @@ def save_figure(fig: Figure, name: str, profile: Profile, shows_pictures: bool =
     return path
 
 
-def _in_256_colours(drawn: io.BytesIO) -> bytes:
-    """The PNG with a palette instead of a colour for each pixel."""
+def in_256_colours(png: bytes) -> bytes:
+    """A PNG with a palette instead of a colour for each pixel: a third of the size, and hardly to be seen."""
     small = io.BytesIO()
-    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
     return small.getvalue()
 
 

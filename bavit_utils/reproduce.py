@@ -5,6 +5,7 @@ import json
 import os
 import re
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from nbconvert.preprocessors import CellExecutionError, ExecutePreprocessor
 
 from . import config
 from .config import Profile, figures_dir
+from .figures import in_256_colours
 from .headlines import data_name
 from .results import NOT_RUN, load_rows
 from .tables import markdown_table
@@ -73,7 +75,7 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Drop what differs from run to run or that a repository's page can't render, in place.
 
     Progress bars and warnings (the error stream), times of execution, versions of the interpreter, and the state and
-    the ids of widgets, without which GitHub shows their text.
+    the ids of widgets, without which GitHub shows their text. Figures are stored in 256 colours.
     """
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
@@ -82,7 +84,10 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
             for output in cell.outputs:
-                output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+                shown = output.get("data", {})
+                shown.pop("application/vnd.jupyter.widget-view+json", None)
+                if "image/png" in shown:
+                    shown["image/png"] = b64encode(in_256_colours(b64decode(shown["image/png"]))).decode()
     return notebook
 
 
