@@ -170,6 +170,7 @@ _VERBS = {
     ),
     "Measuring": (
         ("ablate", bavit.ablate, "what --profile --limit --store", "depth init --profile voc-512 --store"),
+        ("ablate-yolos", yolos.ablate, "--profile --seed --max-minutes --store", "--profile voc --max-minutes 15 --store"),
         ("calibrate", bavit.calibrate, "--profile --limit --store --dataset --rule", "--profile sample --store"),
         ("postprocess", bavit.postprocess, "--profile --limit --store --dataset --rule", "--profile sample --store"),
         ("sweep", yolos.fill_table2,

@@ -122,6 +122,7 @@ def few(command: list[str]) -> list[str]:
     short = {
         "sample-world": ["--limit", "20"],
         "ablate": ["--limit", "20"],
+        "ablate-yolos": ["--max-minutes", "0"],
         "sweep": ["--limit", "3"],
         "compare": ["--limit", "3"],
         "calibrate": ["--limit", "4"],

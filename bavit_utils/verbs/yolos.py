@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from accelerate import PartialState
 from torch import Tensor, nn
 
 from ..bavit import foreground_maps, load_bavit
@@ -15,6 +16,7 @@ from ..data.pretrained import profile_detector
 from ..data.records import Record, class_names, fingerprint, load_records, load_training_lists
 from ..experiments.benchmark import throughput
 from ..experiments.objects import MIN_SCORE, class_rows, object_rows, object_table
+from ..experiments.recipe import recipe_rows
 from ..metrics import DetectionEvaluation
 from ..paper import PAPER
 from ..results import short_hash, store
@@ -42,6 +44,18 @@ def train(args: argparse.Namespace) -> None:
     _keep_detector(args, name, detector, folder, {"start": short_hash(args.start)} if args.start else {})
 
 
+def ablate(args: argparse.Namespace) -> None:
+    """Train the detector for minutes with each part of its recipe left out: what it is worth."""
+    profile = get_profile(args.profile)
+    rows, dev = recipe_rows(profile, RECIPE_MINUTES if args.max_minutes is None else args.max_minutes, args.seed)
+    if not PartialState().is_main_process:
+        return
+    for row in rows:
+        print(f"{row['variant']}, {row['pictures']} pictures: AP50 {shown(row['AP50'])}")
+    if args.store:
+        store(f"recipe-{profile.name}", f"seed{args.seed}", rows, {f"{profile.detector_data}/train, end": dev})
+
+
 def tune(args: argparse.Namespace) -> None:
     """Train the detector on with the tokens that BAViT keeps (YOLOS-F).
 
@@ -66,6 +80,7 @@ def _keep_detector(args: argparse.Namespace, name: str, detector: nn.Module, fol
     keep_trained(profile, name, partial(save_yolos, detector, bits=8), folder, lists, made_from, args.store)
 
 
+RECIPE_MINUTES = 15.0  # of each training that `ablate` compares
 TABLE2_SELECTORS = (*DEPTHS, "random", "oracle-mask", "oracle-box", "oracle-exact")  # `bavit compare` has the others
 # The ways from BAViT's map to the detector's grid that Table 2 is measured for; other selectors run the first alone.
 LOST_SPARSITIES = (0.35, 0.60)  # at which lost objects are counted
