@@ -74,9 +74,17 @@ def test_rows_of_time_name_what_ran(edge_pair, monkeypatch):
     assert {row["peak_mb"] for row in fresh} == {3.0} and len(asked) == len(fresh)
     sizes = {(row["runtime"], row["dtype"]): row["file_mb"] for row in fresh}
     assert sizes["onnxruntime", "int8"] < 0.5 * sizes["onnxruntime", "fp32"]
-    for target, call in asked:
-        module = edge_detector if "detector" in target else on_torch
-        module.memory_run(**call)()
+    assert {prepare for prepare, _ in asked} == {edge_detector.memory_run, on_torch.memory_run}
+    for prepare, call in asked:
+        prepare(**call)()
+
+
+def test_the_graphs_process_holds_no_torch(edge_pair):
+    row = {"runtime": "onnxruntime", "dtype": "fp32", "kept": 10, "threads": 1}
+    call = {"folder": str(edge_pair[2]), "dtype": "fp32", "kept": 10, "threads": 1}
+    assert edge.measure_peak_memory(edge_detector.memory_run, call)["baseline_mb"] < 150  # torch alone takes more
+    found = edge._fresh_process(edge_pair[2], row)
+    assert found["start_ms"] > 0 and 0 < found["peak_mb"] < 150
 
 
 class Given:

@@ -13,6 +13,7 @@ from ..bavit import create_bavit, save_bavit
 from ..config import DEPTHS, Profile
 from ..cost import measure_latency
 from ..data.records import Record, class_names
+from ..edge import detector as graphs
 from ..edge import on_torch
 from ..edge.detector import Detector, as_detections, fixed_run
 from ..edge.export import export_pair
@@ -136,7 +137,7 @@ def _fresh_process(folder: Path, row: dict) -> dict:
     on_onnx = row["runtime"] == "onnxruntime"
     call = {"folder": str(folder), "dtype": row["dtype"], "kept": row["kept"], "threads": row["threads"]}
     started = time.perf_counter()
-    found = measure_peak_memory(f"bavit_utils.edge.{'detector' if on_onnx else 'on_torch'}:memory_run", call)
+    found = measure_peak_memory((graphs if on_onnx else on_torch).memory_run, call)
     took = time.perf_counter() - started
     ending = ("-int8" if row["dtype"] == "int8" else "") + (".onnx" if on_onnx else ".safetensors")
     size = sum((folder / f"{name}{ending}").stat().st_size for name in ("bavit", "yolos"))

@@ -1,10 +1,14 @@
 """Memory that one run takes at its peak, in a fresh process that imports nothing heavy but for what it measures."""
 
+import os
+import pickle
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
+
+# Not a pool's process, which would import this one's main module, and with it torch.
+_CHILD = "from bavit_utils.experiments.peak_memory import _answer; _answer()"
 
 
 def measure_peak_memory(prepare: Callable, kwargs: Mapping, device: str = "cpu") -> dict[str, float]:
@@ -14,8 +18,23 @@ def measure_peak_memory(prepare: Callable, kwargs: Mapping, device: str = "cpu")
     arguments, the run. On the CPU resident memory counts, on CUDA what PyTorch has allocated. Raises the process's own
     error.
     """
-    with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
-        return fresh.submit(_peak, prepare, dict(kwargs), device).result()
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    asked = pickle.dumps((prepare, dict(kwargs), device))
+    done = subprocess.run([sys.executable, "-c", _CHILD], input=asked, stdout=subprocess.PIPE, env=env, check=True)
+    found = pickle.loads(done.stdout)  # of a process of our own
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _answer() -> None:
+    """In the fresh process: the request from the standard input, the answer to the standard output."""
+    answer, sys.stdout = sys.stdout.buffer, sys.stderr
+    try:
+        found = _peak(*pickle.load(sys.stdin.buffer))
+    except Exception as error:
+        found = error
+    answer.write(pickle.dumps(found))
 
 
 def _peak(prepare: Callable, kwargs: dict, device: str) -> dict[str, float]:
