@@ -178,8 +178,18 @@ def _times() -> list[tuple[pd.Series, pd.Series]]:
 def _speed() -> tuple[str, ...]:
     paper = " to ".join(f"{1 + gain:.1f}x" for gain in PAPER.throughput_gain)
     ours = [f"{row.speedup:.2f}x of {row.mac_speedup:.2f}x (batch {row.batch})" for _, row in _times()] or [NOT_RUN]
+    ours += _speed_in_8_bits()
     claim = f"speed at {AT:.0%}, BAViT included, of what the multiply-adds allow"
     return _row(claim, paper, ours, [_device()], "a CPU")
+
+
+def _speed_in_8_bits() -> list[str]:
+    """At the paper's size, over torch in float32 with every patch."""
+    where = {"img_size": PAPER.detector_img_size, "threads": 1, "round_to": 0, "batch": 1}
+    dense = load_rows("edge-cpu", runtime="torch", dtype="fp32", keep=1.0, **where)
+    pruned = load_rows("edge-cpu", runtime="onnxruntime", dtype="int8", keep=round(1 - AT, 2), **where)
+    found = len(dense) and len(pruned)
+    return [f"in 8 bits, one thread, {dense.median_ms[0] / pruned.median_ms[0]:.2f}x (batch 1)"] if found else []
 
 
 def _memory() -> tuple[str, ...]:

@@ -121,6 +121,11 @@ def test_speed_and_memory_are_those_at_the_papers_size_nearest_to_the_papers_spa
         one(table, "speed").ours == "1.40x of 1.50x (batch 8)" and one(table, "speed").data == "512 px, CPU, 2 threads"
     )
     assert one(table, "peak memory").ours == "104 MB, dense 140 (batch 8)"
+    edge = {"img_size": 512, "threads": 1, "round_to": 0, "batch": 1}
+    times = ("torch", "fp32", 1.0, 300), ("torch", "fp32", 0.65, 200), ("onnxruntime", "int8", 0.65, 120)
+    rows = [edge | dict(zip(("runtime", "dtype", "keep", "median_ms"), row)) for row in times]
+    stored("edge-cpu", *rows, *(row | {"median_ms": 1, "threads": 2} for row in rows))
+    assert one(headlines(SAMPLE), "speed").ours.endswith("; in 8 bits, one thread, 2.50x (batch 1)")
 
 
 def test_they_fit_a_terminal_of_a_hundred_columns_and_nothing_is_cut():
