@@ -83,7 +83,7 @@ def save_heads(path: str | Path, heads: Iterable[PatchHead], made_for: dict) -> 
 
 
 def heads_of(detector: Path) -> Path:
-    """Where the heads of a detector's file lie: beside it."""
+    """Where the heads of one of our detectors' files lie: beside it. The hub's are looked for as if it were ours."""
     return detector.with_name(detector.name.replace("yolos", "heads").replace("model", "heads"))
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from bavit_utils import config
 from bavit_utils.config import get_profile
 from bavit_utils.cost import bavit_multiply_adds, multiply_adds
 from bavit_utils.data.records import class_names, load_records
@@ -16,7 +17,8 @@ from bavit_utils.experiments.inside import Comparison, Counted, Point, points, t
 from bavit_utils.inside import PatchHead
 from bavit_utils.selectors.merging import merged_multiply_adds
 from bavit_utils.sweep import read_detections
-from bavit_utils.yolos import create_yolos
+from bavit_utils.verbs import inside as verbs
+from bavit_utils.yolos import create_yolos, save_yolos
 
 TINY = replace(get_profile("sample"), detector_img_size=64, detector_depth=3, num_detection_tokens=5, bavit_img_size=48)
 
@@ -161,6 +163,19 @@ def test_the_heads_choice_is_paired_with_chance(comparison, tmp_path, monkeypatc
     assert row["delta_AP"] == pytest.approx(head["AP"] - drawn["AP"]) and row["n_images"] == 12
     with pytest.raises(ValueError, match=r"inside-1-yolos-0.50.safetensors holds 12 held-out .* without --limit"):
         ranking.against_random(1, "yolos", tmp_path, 8, comparison.held_out[:5])
+
+
+def test_detectors_are_opened_where_they_are_and_the_hubs_heads_are_looked_for_among_ours(comparison, tmp_path, monkeypatch):
+    hub = comparison.detectors["yolos"], tmp_path / "weights" / "yolos-tiny" / "model.safetensors"
+    monkeypatch.setattr(verbs, "profile_detector", lambda profile, name: hub)
+    monkeypatch.setattr(config, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(config, "RUNS", tmp_path / "runs")
+    coco = get_profile("coco")
+    assert verbs._opened(coco, "yolos") == (*hub, tmp_path / "heads-coco.safetensors")
+    left = tmp_path / "runs" / "yolos-inside-4-coco-seed0" / "model.safetensors"
+    save_yolos(hub[0], left)
+    detector, file, heads = verbs._opened(coco, "yolos-inside-4")
+    assert detector.config.num_hidden_layers == 3 and (file, heads) == (left, left.with_name("heads.safetensors"))
 
 
 def test_counting_changes_nothing(comparison):

@@ -48,10 +48,7 @@ class _Kept(nn.Module):
         self.register_buffer("projection", weight.detach().flatten(1).T.contiguous())
 
     def forward(self, pixels: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.embed(pixels, keep)
-        for layer in self.detector.vit.encoder.layer:
-            x = run_block(layer, x, _attend)
-        return self.heads(x)
+        return self.heads(self.through(self.embed(pixels, keep), 0, None))
 
     def embed(self, pixels: Tensor, keep: Tensor) -> Tensor:
         """Class token, kept patches, detection tokens, `[1, 1 + kept + D, C]`; pruned patches are never embedded."""
@@ -63,6 +60,12 @@ class _Kept(nn.Module):
         embedded = patches.index_select(1, keep) @ self.projection + bias
         first, positions, last = self.learned.split([1, rows * cols, count], dim=1)
         return torch.cat([first, embedded + positions.index_select(1, keep), last], dim=1)
+
+    def through(self, x: Tensor, first: int, last: int | None) -> Tensor:
+        """The tokens after the layers from `first` to before `last`."""
+        for layer in self.detector.vit.encoder.layer[first:last]:
+            x = run_block(layer, x, _attend)
+        return x
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and boxes of the detection tokens."""
@@ -80,9 +83,7 @@ class _First(_Kept):
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         config = self.detector.config
         grid = tuple(side // config.patch_size for side in config.image_size)
-        x = self.embed(pixels, torch.arange(grid[0] * grid[1]))
-        for layer in self.detector.vit.encoder.layer[: self.head.after_layers]:
-            x = run_block(layer, x, _attend)
+        x = self.through(self.embed(pixels, torch.arange(grid[0] * grid[1])), 0, self.head.after_layers)
         logits = self.head(x[:, 1 : -config.num_detection_tokens])
         return logits.softmax(dim=-1)[..., 1].unflatten(1, grid), x
 
@@ -93,9 +94,7 @@ class _Rest(_First):
     def forward(self, tokens: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
         count = self.detector.config.num_detection_tokens
         x = torch.cat([tokens[:, :1], tokens[:, 1:-count].index_select(1, keep), tokens[:, -count:]], dim=1)
-        for layer in self.detector.vit.encoder.layer[self.head.after_layers :]:
-            x = run_block(layer, x, _attend)
-        return self.heads(x)
+        return self.heads(self.through(x, self.head.after_layers, None))
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float) -> Tensor:

@@ -20,7 +20,7 @@ from ..pruning import detector_keep
 from ..selectors.merging import MergedYolos
 from ..sweep import read_detections
 from ..yolos import PrunedYolos, create_yolos
-from .inside import SPARSITIES, Point
+from .inside import SPARSITIES, Point, file_name
 
 FAMILIES = {"resolution": "dense|resolution", "front": "dense|.*bavit-small", "inside": "dense|.*(inside|adaptive)"}
 FAMILIES["any"] = "(?!truth)"  # what knows the truth can't be had
@@ -106,7 +106,7 @@ def frontier(
         chosen = {family: within[within["method"].str.match(names)] for family, names in FAMILIES.items()}
         chosen = {family: some.loc[some["dev_AP"].idxmax()] for family, some in chosen.items() if len(some)}
         for (family, row), part in product(chosen.items() if "resolution" in chosen else (), parts):
-            ours, theirs = (evaluation(_file(one), part) for one in (row, chosen["resolution"]))
+            ours, theirs = (evaluation(file_name(*one[["method", "detector", "sparsity"]]), part) for one in (row, chosen["resolution"]))
             what = {key: row[key] for key in ("method", "detector", "trained", "sparsity", "side")}
             found = {"AP": ours.average_precision()["AP"], **paired_difference(ours, theirs), "n_images": len(parts[part])}
             best.append({"time": column, "speed": speed, "family": family, "part": part, **what, **found})
@@ -120,10 +120,6 @@ def _held_out(folder: Path, name: str, dev: int, records: list[Record]) -> list[
         what = f"{folder / name}.safetensors holds {len(found)} held-out images, the comparison has {len(records)}"
         raise ValueError(f"{what}: run `bavit sweep --inside --store` without --limit")
     return found
-
-
-def _file(row: pd.Series) -> str:
-    return f"{row['method']}-{row['detector']}-{row['sparsity']:.2f}"
 
 
 def against_random(layer: int, detector: str, folder: Path, dev: int, records: list[Record]) -> list[dict]:

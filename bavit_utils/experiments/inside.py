@@ -36,6 +36,11 @@ LARGER = 4 * PATCH_SIZE  # so many pixels more a side
 MERGED = (0.2, 0.4, 0.6)  # shares of the patches that ToMe merges over all layers
 
 
+def file_name(method: str, detector: str, sparsity: float) -> str:
+    """Of the file that a row's detections are kept in."""
+    return f"{method}-{detector}-{sparsity:.2f}"
+
+
 @dataclass(frozen=True)
 class Point:
     """One way to spend less: who chooses (`by`), after how many layers, what share goes, on pictures of which side.
@@ -62,7 +67,7 @@ class Point:
     @property
     def name(self) -> str:
         """Of the file that its detections are kept in."""
-        return f"{self.method}-{self.detector}-{self.sparsity:.2f}"
+        return file_name(self.method, self.detector, self.sparsity)
 
 
 def points(profile: Profile, layer: int, layers: Sequence[int]) -> list[Point]:

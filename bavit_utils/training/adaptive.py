@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import YolosForObjectDetection
 from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
-from ..images import renormalise
+from ..images import renormalise, warp
 from ..packed import run_block
 from ..inside import PatchHead
 from ..yolos import PrunedYolos, predict
@@ -75,7 +75,9 @@ def move_to_budget(
     detector: YolosForObjectDetection, heads: list[PatchHead], images: Sequence[np.ndarray], budget: float
 ) -> tuple[list[PatchHead], float]:
     """Copies of heads whose cuts are all moved alike, until `images` reach the mean `budget`; and what they reach."""
-    layers, cuts = detector.config.num_hidden_layers, [math.log(1 / head.threshold - 1) for head in heads]
+    config = detector.config
+    images = [warp(image, tuple(config.image_size)) for image in images]  # once, for every shift
+    layers, cuts = config.num_hidden_layers, [math.log(1 / head.threshold - 1) for head in heads]
     ends = [*(head.after_layers for head in heads[1:]), layers]
 
     def computed(shift: float) -> float:

@@ -65,11 +65,10 @@ def train_heads(
 
 
 def _frozen_head(
-    profile: Profile, detector: YolosForObjectDetection, start: Path, layer: int, limit: int | None
+    profile: Profile, detector: YolosForObjectDetection, stored: Path, mark: str, layer: int, limit: int | None
 ) -> PatchHead:
-    """The stored head after a layer; where there is none, one that is trained now."""
-    stored = heads_of(start)
-    heads = load_heads(stored, short_hash(start)) if stored.exists() else {}
+    """The head after a layer from a file, for the detector of that hash; where there is none, one that is trained now."""
+    heads = load_heads(stored, mark) if stored.exists() else {}
     return heads[layer] if layer in heads else train_heads(profile, detector, limit=limit, layers=[layer])[layer]
 
 
@@ -150,7 +149,8 @@ def tune_inside(
     heads, side = [], profile.detector_img_size
     if way == "inside":
         heads = [LearningHead(at)]
-        heads[0].load_state_dict(_frozen_head(profile, detector, path, at, limit).state_dict())
+        stored = heads_of(profile.checkpoint(start))
+        heads[0].load_state_dict(_frozen_head(profile, detector, stored, short_hash(path), at, limit).state_dict())
     elif way == "random":
         heads = [RandomHead(at)]
     else:

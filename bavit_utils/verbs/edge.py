@@ -15,7 +15,7 @@ from ..edge.export import export_inside, export_pair
 from ..edge.on_torch import TorchDetector, load_pair
 from ..experiments.edge import accuracy_rows, time_rows
 from ..figures import draw_boxes, show_picture
-from ..inside import heads_of, load_heads
+from ..inside import load_heads
 from ..results import provenance, save_rows, short_hash
 from . import shown
 from .inside import LAYER
@@ -26,10 +26,10 @@ def export(args: argparse.Namespace) -> None:
 
     With --inside the detector alone, in two parts, before and behind a head that chooses after four layers.
     """
-    folder = edge_folder(args.profile)
+    profile, folder = get_profile(args.profile), edge_folder(args.profile)
     if args.inside:
-        detector, path = profile_detector(get_profile(args.profile))
-        head = load_heads(heads_of(path), short_hash(path))[LAYER]
+        detector, path = profile_detector(profile)
+        head = load_heads(profile.checkpoint("heads"), short_hash(path))[LAYER]
         paths = export_inside(detector, head, folder, args.int8)
     else:
         paths = export_pair(*load_pair(args.profile), folder, args.int8)

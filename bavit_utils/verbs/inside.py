@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+from transformers import YolosForObjectDetection
 
 from ..annotations import stacked_labels
 from ..config import Profile, get_profile, run_folder
@@ -35,8 +36,8 @@ def train(args: argparse.Namespace) -> None:
     if args.way == "frozen":
         detector, path = profile_detector(profile, args.detector)
         heads = train_heads(profile, detector.requires_grad_(False), args.seed, args.limit)
-        folder = run_folder(f"heads-{profile.detector_data}{profile.suffix}")
-        target = heads_of(path) if args.store else folder / "model.safetensors"
+        stored = heads_of(profile.checkpoint(args.detector))
+        target = stored if args.store else run_folder(stored.stem) / "model.safetensors"
         save_heads(target, heads.values(), {"detector": short_hash(path), "seed": args.seed})
         print(f"the heads are in {target.parent.name}/{target.name}")
         return
@@ -64,10 +65,11 @@ def compare(args: argparse.Namespace) -> None:
     _, dev = detection_records(profile)
     held_out = load_records(*profile.detector_eval, args.limit)
     base = name.removesuffix("-adaptive")
-    files = {each: _file_of(profile, each) for each in {"yolos": 0, base: 0}}
-    detectors = {each: load_yolos(path) for each, path in files.items()}
-    there = {each: path for each, path in files.items() if each in UNTUNED or heads_of(path).exists()}
-    heads = {each: load_heads(heads_of(path), short_hash(path)) for each, path in there.items()}
+    detectors, files, heads = {}, {}, {}
+    for each in dict.fromkeys(("yolos", base)):
+        detectors[each], files[each], of_heads = _opened(profile, each)
+        if each in UNTUNED or of_heads.exists():
+            heads[each] = load_heads(of_heads, short_hash(files[each]))
     every, learnt = _points(profile), {}
     if base != name:
         learnt, every = {s: _adaptive(profile, detectors[base], heads[base], s) for s in FEW}, ADAPTIVE
@@ -150,10 +152,10 @@ def _adaptive(profile: Profile, detector, heads: dict, sparsity: float) -> list:
     return learnt
 
 
-def _file_of(profile: Profile, name: str) -> Path:
-    """A detector's checkpoint, or what its training left in runs/."""
-    if name == "yolos":
-        return profile_detector(profile)[1]
+def _opened(profile: Profile, name: str) -> tuple[YolosForObjectDetection, Path, Path]:
+    """A detector, stored, the hub's, or what its training left in runs/; its file; and that of its heads, if any."""
     stored = profile.checkpoint(name)
-    folder = run_folder(f"{name}-{profile.detector_data}{profile.suffix}-seed0")
-    return stored if stored.exists() else folder / "model.safetensors"
+    left = run_folder(f"{name}-{profile.detector_data}{profile.suffix}-seed0") / "model.safetensors"
+    if name != "yolos" and left.exists() and not stored.exists():
+        return load_yolos(left), left, heads_of(left)
+    return *profile_detector(profile, name), heads_of(stored)
