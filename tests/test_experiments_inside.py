@@ -155,14 +155,21 @@ def test_who_is_best_is_chosen_on_dev_pictures_and_shown_on_the_others(compariso
     assert one["AP"] == pytest.approx(rows["AP"][3]) and one["delta_AP"] == pytest.approx(rows["AP"][3] - rows["AP"][1])
 
 
-def test_the_heads_choice_is_paired_with_chance(comparison, tmp_path, monkeypatch):
+def test_choices_are_paired_two_and_two(comparison, tmp_path, monkeypatch):
     monkeypatch.setattr(ranking, "SPARSITIES", (0.5,))
     there = replace(comparison, folder=tmp_path)
-    head, drawn = (there.row(Point(by, 1, 0.5)) for by in ("head", "random"))
-    (row,) = ranking.against_random(1, "yolos", tmp_path, 8, comparison.held_out)
-    assert row["delta_AP"] == pytest.approx(head["AP"] - drawn["AP"]) and row["n_images"] == 12
+    head, drawn, equal = (there.row(Point(by, 1, 0.5))["AP"] for by in ("head", "random", "head-equal"))
+    rows = ranking.paired_choices(1, "yolos", tmp_path, 8, comparison.held_out)
+    assert [(row["method"], row["against"], row["n_images"]) for row in rows] == [
+        ("inside-1", "random-1", 12), ("inside-equal-1", "inside-1", 12)
+    ]  # fmt: skip
+    assert [row["delta_AP"] for row in rows] == pytest.approx([head - drawn, equal - head])
+    adaptive = there.folder / f"{Point('adaptive', sparsity=0.5, stages=(1, 2)).name}.safetensors"
+    adaptive.write_bytes((tmp_path / f"{Point('random', 1, 0.5).name}.safetensors").read_bytes())
+    (learnt,) = [row for row in ranking.paired_choices(1, "yolos", tmp_path, 8, comparison.held_out) if row["method"] == "adaptive"]
+    assert learnt["against"] == "inside-1" and learnt["delta_AP"] == pytest.approx(drawn - head)
     with pytest.raises(ValueError, match=r"inside-1-yolos-0.50.safetensors holds 12 held-out .* without --limit"):
-        ranking.against_random(1, "yolos", tmp_path, 8, comparison.held_out[:5])
+        ranking.paired_choices(1, "yolos", tmp_path, 8, comparison.held_out[:5])
 
 
 def test_detectors_are_opened_where_they_are_and_the_hubs_heads_are_looked_for_among_ours(comparison, tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from ..pruning import detector_keep
 from ..selectors.merging import MergedYolos
 from ..sweep import read_detections
 from ..yolos import PrunedYolos, create_yolos
-from .inside import SPARSITIES, Point, file_name
+from .inside import FEW, SPARSITIES, Point, file_name
 
 FAMILIES = {"resolution": "dense|resolution", "front": "dense|.*bavit-small", "inside": "dense|.*(inside|adaptive)"}
 FAMILIES["any"] = "(?!truth)"  # what knows the truth can't be had
@@ -122,14 +122,19 @@ def _held_out(folder: Path, name: str, dev: int, records: list[Record]) -> list[
     return found
 
 
-def against_random(layer: int, detector: str, folder: Path, dev: int, records: list[Record]) -> list[dict]:
-    """The choice of a detector's frozen head against as many patches drawn at random after the same layer, paired."""
+def paired_choices(layer: int, detector: str, folder: Path, dev: int, records: list[Record]) -> list[dict]:
+    """Ways of a frozen detector to choose what goes, two and two: AP of `method` less that of `against`, paired.
+
+    At equal sparsity after `layer`: its head against chance, and learnt thresholds and equal shares against the head's
+    one threshold. Learnt thresholds were moved to the same multiply-adds; what isn't in `folder` is left out.
+    """
+    pairs = [("head", "random", sparsity) for sparsity in SPARSITIES]
+    pairs += [(by, "head", sparsity) for by in ("adaptive", "head-equal") for sparsity in FEW]
     rows = []
-    for sparsity in SPARSITIES:
-        ours, drawn = (
-            DetectionEvaluation(records, _held_out(folder, Point(by, layer, sparsity, detector=detector).name, dev, records))
-            for by in ("head", "random")
-        )
-        difference = paired_difference(ours, drawn)
-        rows.append({"method": f"inside-{layer}", "detector": detector, "sparsity": sparsity, **difference, "n_images": len(records)})
+    for by, other, sparsity in pairs:
+        two = [Point(one, 0 if one == "adaptive" else layer, sparsity, detector=detector) for one in (by, other)]
+        if all((folder / f"{point.name}.safetensors").exists() for point in two):
+            ours, theirs = (DetectionEvaluation(records, _held_out(folder, point.name, dev, records)) for point in two)
+            what = {"method": two[0].method, "against": two[1].method, "detector": detector, "sparsity": sparsity}
+            rows.append({**what, **paired_difference(ours, theirs), "n_images": len(records)})
     return rows

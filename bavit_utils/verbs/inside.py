@@ -11,7 +11,7 @@ from ..annotations import stacked_labels
 from ..config import Profile, get_profile, run_folder
 from ..data.pretrained import profile_detector
 from ..data.records import load_records, load_training_lists
-from ..experiments.frontier import against_random, frontier, measure_times
+from ..experiments.frontier import frontier, measure_times, paired_choices
 from ..experiments.inside import FEW, UNTUNED, Comparison, Point, points, tuned_points
 from ..inside import heads_of, load_heads, save_heads
 from ..results import load_rows, short_hash, store
@@ -119,8 +119,8 @@ def bench(args: argparse.Namespace) -> None:
                   f"{row['sparsity']:.2f}: AP {shown(row['AP'])}, {shown(row['delta_AP'], '+.4f')} to a smaller picture")
     if args.store:
         starts = [name for name in UNTUNED if name in set(rows["detector"])]
-        drawn = [row for name in starts for row in against_random(LAYER, name, _folder(profile), dev, held_out)]
-        for run, found in (("times", times), ("frontier", best), ("against-random", drawn)):
+        pairs = [row for name in starts for row in paired_choices(LAYER, name, _folder(profile), dev, held_out)]
+        for run, found in (("times", times), ("frontier", best), ("pairs", pairs)):
             store(f"inside-{profile.name}", run, found, {"/".join(profile.detector_eval): held_out})
 
 
