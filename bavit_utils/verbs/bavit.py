@@ -38,7 +38,7 @@ def train(args: argparse.Namespace) -> None:
     keep = args.store and args.recipe == "best" and args.seed == 0
     target = profile.checkpoint(args.model, dataset, rule) if keep else folder / "model.safetensors"
     made_for = {"dataset": dataset, "rule": rule, "seed": args.seed}
-    save_bavit(model, target, {"profile": profile.name, "recipe": args.recipe} | made_for)
+    save_bavit(model, target, {"profile": profile.name, "recipe": args.recipe} | made_for, bits=8)
     row = made_for | token_metrics(*_maps_and_labels(target, records, profile, rule)) | {
         "model": args.model,
         "depth": DEPTHS[args.model],
