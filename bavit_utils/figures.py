@@ -218,9 +218,14 @@ def outline(ax: Axes, image: np.ndarray, cells: np.ndarray, colour: str, width: 
 
 
 def draw_boxes(ax: Axes, boxes: np.ndarray, names: Sequence[str] = (), colour: str = YELLOW) -> None:
-    """Draw boxes [n, 4], xyxy in pixels of the picture, and their names."""
+    """Draw boxes [n, 4], xyxy in pixels of the picture, and their names, but for one that would cover another's."""
+    width, named = abs(np.diff(ax.get_xlim())[0]), []
     for i, (x1, y1, x2, y2) in enumerate(np.asarray(boxes, dtype=float).reshape(-1, 4)):
         ax.add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.4))
         if len(names):
+            ends = x1, x1 + 0.035 * width * len(names[i])  # of the text, in a panel as wide as ours are
+            if any(abs(y1 - y) < 0.07 * width and ends[0] < end and start < ends[1] for start, end, y in named):
+                continue
+            named.append((*ends, y1))
             ax.text(x1, y1, names[i], fontsize=6, color=BLACK, va="bottom" if y1 > 12 else "top", clip_on=True,
                     bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.6})

@@ -134,17 +134,14 @@ def by_sparsity(rows: pd.DataFrame) -> pd.DataFrame:
     """One choice's rows of Table 2 by rising sparsity, which is the index: averaged over seeds, AP as a share too.
 
     `rows` are of one detector and one way from the map to the tokens. `share` is AP over the dense detector's; `low` and
-    `high` are the ends of the change in AP over resampled pictures or, of several seeds, the least and the largest
-    change among them, `share_low` and `share_high` the same of the share. Raises ValueError for a sparsity that one
-    seed has twice.
+    `high` are the ends of the change's interval over resampled pictures (of several seeds, the ends' means), `share_low`
+    and `share_high` the same of the share. Raises ValueError for a sparsity that one seed has twice.
     """
     if rows.duplicated(["sparsity", "seed"]).any():
         raise ValueError("several rows of one sparsity and seed: pick one detector, one choice and one way to its tokens")
     groups = rows.groupby("sparsity")
     table = groups.mean(numeric_only=True).assign(seeds=groups.size())
-    one = table["seeds"] == 1
-    table["low"] = table["delta_low"].where(one, groups["delta_AP"].min())
-    table["high"] = table["delta_high"].where(one, groups["delta_AP"].max())
+    table["low"], table["high"] = table["delta_low"], table["delta_high"]
     dense = table["AP"] - table["delta_AP"]
     shares = {"share": table["AP"], "share_low": dense + table["low"], "share_high": dense + table["high"]}
     return table.assign(**{name: values / dense for name, values in shares.items()})

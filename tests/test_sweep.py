@@ -139,18 +139,18 @@ def test_the_fill_is_part_of_the_wanted_sparsity():
         assert 1 - keep.float().mean().item() == pytest.approx(0.3, abs=0.03), way
 
 
-def test_rows_of_several_seeds_are_averaged_and_their_spread_stands_beside():
+def test_rows_of_several_seeds_are_averaged_and_so_are_their_intervals():
     rows = pd.DataFrame(
         [
-            {"sparsity": 0.5, "seed": seed, "AP": 0.3 + change, "delta_AP": change, "delta_low": -1.0, "delta_high": 1.0}
-            for seed, change in ((0, -0.1), (1, -0.2))
+            {"sparsity": 0.5, "seed": seed, "AP": 0.3 + change, "delta_AP": change, "delta_low": low, "delta_high": 0.0}
+            for seed, change, low in ((0, -0.1, -0.12), (1, -0.2, -0.24))
         ]
         + [{"sparsity": 0.25, "seed": 0, "AP": 0.27, "delta_AP": -0.03, "delta_low": -0.04, "delta_high": -0.01}]
     )
     table = by_sparsity(rows)
     assert table.index.tolist() == [0.25, 0.5] and table["seeds"].tolist() == [1, 2]
     assert table.loc[0.25, ["low", "high"]].tolist() == [-0.04, -0.01]
-    assert table.loc[0.5, ["low", "high"]].tolist() == pytest.approx([-0.2, -0.1])
-    assert table.loc[0.5, ["share", "share_low", "share_high"]].tolist() == pytest.approx([0.5, 1 / 3, 2 / 3])
+    assert table.loc[0.5, ["low", "high"]].tolist() == pytest.approx([-0.18, 0.0])
+    assert table.loc[0.5, ["share", "share_low", "share_high"]].tolist() == pytest.approx([0.5, 0.4, 1.0])
     with pytest.raises(ValueError, match="several rows of one sparsity and seed"):
         by_sparsity(pd.concat([rows, rows]))

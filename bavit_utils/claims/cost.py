@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from ..config import DEPTHS, PATCH_SIZE
+from ..config import DEPTHS, PATCH_SIZE, get_profile
 from ..cost import EMBED_DIM, bavit_multiply_adds, bavit_parameters, block_multiply_adds, token_table
 from ..cost import yolos_multiply_adds, yolos_parameters
 from ..paper import PAPER, TRAINED_AT
@@ -101,8 +101,11 @@ def times_bigger():
 def conditions_of_measurement():
     """Compares the speed at 35 % sparsity between batch sizes and picture sizes, by its quartiles (stored)."""
     rows = stored("throughput-cpu", "median_ms")
-    speeds = {key: speed(each, key[1], TRAINED_AT) for key, each in rows.groupby(["profile", "batch"], sort=False)}
-    shown = ", ".join(f"{text} ({name} sizes, batch {n})" for (name, n), (_, text) in speeds.items())
+    speeds = {}
+    for (name, batch), each in rows.groupby(["profile", "batch"], sort=False):
+        sides = f"{get_profile(name).bavit_img_size}/{get_profile(name).detector_img_size} px"
+        speeds[sides, batch] = speed(each, batch, TRAINED_AT)  # of one architecture once
+    shown = ", ".join(f"{text} ({sides}, batch {n})" for (sides, n), (_, text) in speeds.items())
     gains = [gain for gain, _ in speeds.values()]
     return left_open(max(gain.low for gain in gains) > min(gain.high for gain in gains)), (
         f"At {percent(TRAINED_AT, 0)} sparsity, on {int(rows.threads.iloc[0])} CPU threads, in brackets by the quartiles of "

@@ -180,5 +180,5 @@ def finetuning_gain():
     return status, (
         f"At {percent(TRAINED_AT, 0)} sparsity YOLOS-F gains {gains}; the paper "
         f"{100 * PAPER.finetune_gain:+.0f} of {100 * PAPER.base_AP:.1f}, without a control. It holds where the gain "
-        "over the control is clearly as large a share. Intervals are as of independent pictures, so too wide."
+        "over the control is at least as large a share at its lower end. Intervals are as of independent images, so too wide."
     )

@@ -121,7 +121,8 @@ def first_five_percent():
     def others(name: str) -> str:
         rows = stored(f"selectors-{name}", "delta_to_bavit", sparsity=0.05)
         rows = rows[rows.selector.str.match("oracle-exact|random$")].groupby("selector").mean(numeric_only=True)
-        return ", ".join(f"{name} {Interval.of(row, 'delta_to_bavit', 'delta')}" for name, row in rows.iterrows())
+        rows.index = rows.index.map({"random": "random choice", "oracle-exact": "ground truth"})
+        return ", ".join(f"{who} {Interval.of(row, 'delta_to_bavit', 'delta')}" for who, row in rows.iterrows())
 
     def read(name: str) -> tuple[bool | None, str]:
         rows = table2_rows(name)
