@@ -1,5 +1,6 @@
 """BAViT inside the detector (the paper's future work): heads on its own patch tokens, and what they say of pictures."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def save_heads(path: str | Path, heads: Iterable[PatchHead], made_for: dict) -> 
 
 def heads_of(detector: Path) -> Path:
     """Where the heads of one of our detectors' files lie: beside it. The hub's are looked for as if it were ours."""
-    return detector.with_name(detector.name.replace("yolos", "heads").replace("model", "heads"))
+    return detector.with_name(re.sub("^(yolos|model)", "heads", detector.name))
 
 
 def load_heads(path: str | Path, detector: str) -> dict[int, PatchHead]:

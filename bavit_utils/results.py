@@ -35,18 +35,15 @@ def provenance(
     n_images: int | None = None,
     checkpoints: Iterable[str | os.PathLike] = (),
     device: str | torch.device = "cpu",
-    dtype: str | torch.dtype = "float32",
-    threads: int | None = None,
-    command: str | None = None,
+    dtype: str = "float32",
 ) -> dict:
     """Where a run's numbers come from, as JSON-ready values; no machine path is in it.
 
     `fingerprints` maps a data set and split ("sample/val") to the hash of its pictures and annotations; `checkpoints`
-    are files, kept as file name and short SHA-256. `threads` defaults to torch's, `command` to this process's own
+    are files, kept as file name and short SHA-256; `dtype` is what was computed in. The command is this process's own
     (`bavit <verb> ...`). Raises FileNotFoundError for a checkpoint that is not there.
     """
-    if command is None:
-        command = shlex.join([_program(sys.argv[0]), *sys.argv[1:]])
+    command = shlex.join([_program(sys.argv[0]), *sys.argv[1:]])
     return {
         "command": _PATH.sub(lambda m: re.split(r"[/\\]", m.group().rstrip("/\\"))[-1], command),
         "commit": git_commit(),
@@ -54,8 +51,8 @@ def provenance(
         "n_images": n_images,
         "checkpoints": {Path(path).name: short_hash(path) for path in checkpoints},
         "device": device_name(device),
-        "threads": threads or torch.get_num_threads(),
-        "dtype": str(dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "dtype": dtype,
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in _LIBRARIES},
         "date": datetime.now(timezone.utc).date().isoformat(),
     }
@@ -134,13 +131,14 @@ def store(
     measured: Mapping[str, list[Record]],
     checkpoints: Iterable[str | os.PathLike] = (),
     device: str | torch.device = "cpu",
+    dtype: str = "float32",
 ) -> dict:
     """What a command keeps with --store: `save_rows` with this process's provenance, which is returned.
 
     `measured` maps a data set and split ("sample/val") to its records; the number of images is that of the last one.
     """
     marks = {key: fingerprint(records) for key, records in measured.items()}
-    source = provenance(marks, len([*measured.values()][-1]), checkpoints, device)
+    source = provenance(marks, len([*measured.values()][-1]), checkpoints, device, dtype)
     save_rows(name, run, rows, source)
     return source
 

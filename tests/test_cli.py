@@ -1,6 +1,7 @@
 """The commands: what they say of themselves, and that an error is a sentence with a remedy."""
 
 import re
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from bavit_utils import cli
 from bavit_utils.cli import _parser, main
 from bavit_utils.config import CHECKPOINTS, REPO, get_profile
 from bavit_utils.headlines import as_text, headlines
+from bavit_utils.results import load_rows
+from bavit_utils.verbs import device, edge, yolos
 
 VERBS = _parser()._subparsers._group_actions[0].choices
 MADE_BY = (REPO / "data" / "README.md").read_text(encoding="utf-8").split("## How the checkpoints")[1].split("\n## ")[0]
@@ -98,6 +101,8 @@ MISTAKES = {
     "no picture": (None, "detect nowhere.jpg --profile voc", "nowhere.jpg is missing"),
     "threshold": (None, "detect photo.jpg --profile voc --threshold 35",
                   "the threshold is 35.0: give a number from 0 to 1"),
+    "tuned thresholds": (None, f"sweep {SAMPLE} --inside --detector yolos-inside-4-adaptive",
+                         "not tuned: give yolos-adaptive or yolos-sparse-adaptive, not yolos-inside-4-adaptive"),
     "sparsity": (None, f"finetune {SAMPLE} --sparsity 35", "the sparsity is a share from 0 up to, without, 1 .*not 35"),
 }  # fmt: skip
 
@@ -112,6 +117,31 @@ def test_a_mistake_is_answered_by_one_sentence_with_a_remedy(mistake, workplace,
     said = capsys.readouterr().err
     (line,) = [line for line in said.splitlines() if line.startswith("bavit: ")]
     assert re.search(message, line) and "Traceback" not in said
+
+
+def test_objects_lost_at_another_seed_or_readout_are_kept_beside_the_plain_ones(workplace):
+    for more in ("", " --seed 1", " --readout patches"):
+        assert run(f"objects {SAMPLE} --limit 3 --selectors bavit-small random --store{more}") == 0
+    assert set(load_rows("objects-sample").run) == {
+        "yolos-bavit-small", "yolos-random", "yolos-random-seed1", "yolos-bavit-small-patches", "yolos-random-patches",
+    }  # fmt: skip
+
+
+def test_times_are_stored_with_the_numbers_they_were_measured_in(workplace, monkeypatch):
+    row = {"batch": 1, "method": "dense", "sparsity": 0, "median_ms": 1, "speedup": 1, "mac_speedup": 1, "peak_mb": 1}
+    monkeypatch.setattr(yolos, "throughput", lambda *args: [row | {"dtype": "bfloat16"}])
+    assert run(f"bench {SAMPLE} --store") == 0
+    assert load_rows(f"throughput-{device()}").attrs["provenance"]["sample"]["dtype"] == "bfloat16"
+
+
+def test_accuracy_on_the_edge_asks_for_its_packages_before_it_measures(workplace, monkeypatch, capsys):
+    def version(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(edge.metadata, "version", version)
+    monkeypatch.setattr(edge, "accuracy_rows", lambda *args: pytest.fail("it measures"))
+    assert run(f"bench-edge ap {SAMPLE} --store") == 1
+    assert "onnx is missing: pip install .[edge]" in capsys.readouterr().err
 
 
 def test_a_picture_is_detected_and_kept_with_its_boxes(workplace, capsys):

@@ -10,7 +10,7 @@ import torch
 from bavit_utils.annotations import labels_from_boxes
 from bavit_utils.config import get_profile
 from bavit_utils.data.records import class_names, load_records
-from bavit_utils.inside import PatchHead, load_heads, save_heads, tokens_after
+from bavit_utils.inside import PatchHead, heads_of, load_heads, save_heads, tokens_after
 from bavit_utils.training import inside
 from bavit_utils.training.adaptive import learn_thresholds, move_to_budget
 from bavit_utils.training.inside import SHARES, LearningHead, RandomHead, train_head
@@ -93,6 +93,19 @@ def test_the_learning_head_keeps_its_best_and_learns_the_box_labels():
     labels = labels_from_boxes(np.array([[16.0, 16, 48, 48]]), (64, 64), (4, 4))
     wanted = torch.nn.functional.cross_entropy(head.logits.flatten(0, 2), torch.from_numpy(np.stack([labels] * 2)).flatten())
     torch.testing.assert_close(head.loss(TARGETS), wanted)
+
+
+@pytest.mark.parametrize(
+    ("detector", "heads"),
+    [
+        ("yolos-sparse-voc2007-256", "heads-sparse-voc2007-256"),
+        ("yolos-own-yolos-data", "heads-own-yolos-data"),
+        ("yolos-own-model", "heads-own-model"),
+        ("model", "heads"),
+    ],
+)
+def test_heads_lie_beside_their_detector_whatever_its_pictures_folder_is_called(tmp_path, detector, heads):
+    assert heads_of(tmp_path / f"{detector}.safetensors") == tmp_path / f"{heads}.safetensors"
 
 
 def test_the_control_has_nothing_to_learn_and_draws_anew():

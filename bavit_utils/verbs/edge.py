@@ -70,7 +70,7 @@ def bench_edge(args: argparse.Namespace) -> None:
     AP, of the graphs of `bavit export --int8`, needs no quiet machine. Time, at the profile's size and the paper's,
     does; its weights are random.
     """
-    profile = get_profile(args.profile)
+    profile, versions = get_profile(args.profile), _versions() if args.store else {}
     if args.what == "ap":
         records = load_records(*profile.detector_eval, args.limit)
         rows = accuracy_rows(profile, records, edge_folder(args.profile))
@@ -88,5 +88,13 @@ def bench_edge(args: argparse.Namespace) -> None:
         told = f", counts rounded to {row['round_to']}" if row.get("round_to") else ""
         print(f"{row['img_size']} px, {row['runtime']} {row['dtype']}, {row['keep']:.0%} kept{told}: {value}")
     if args.store:
-        source["versions"] |= {name: metadata.version(name) for name in ("onnx", "onnxruntime")}
+        source["versions"] |= versions
         save_rows("edge-cpu", f"{profile.name}-{args.what}", rows, source)
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that write and run graphs; ImportError, with the remedy, where one is missing."""
+    try:
+        return {name: metadata.version(name) for name in ("onnx", "onnxruntime")}
+    except metadata.PackageNotFoundError as error:
+        raise ImportError(f"{error.name} is missing: pip install .[edge]") from None

@@ -62,9 +62,12 @@ def compare(args: argparse.Namespace) -> None:
     With "-adaptive" behind its name, a detector that was not tuned prunes at learnt thresholds.
     """
     profile, name = get_profile(args.profile), args.detector
+    base = name.removesuffix("-adaptive")
+    if base != name and base not in UNTUNED:
+        wanted = " or ".join(f"{each}-adaptive" for each in UNTUNED)
+        raise ValueError(f"thresholds are learnt for a detector that was not tuned: give {wanted}, not {name}")
     _, dev = detection_records(profile)
     held_out = load_records(*profile.detector_eval, args.limit)
-    base = name.removesuffix("-adaptive")
     detectors, files, heads = {}, {}, {}
     for each in dict.fromkeys(("yolos", base)):
         detectors[each], files[each], of_heads = _opened(profile, each)

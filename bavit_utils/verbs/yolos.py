@@ -102,10 +102,8 @@ def fill_table2(args: argparse.Namespace) -> None:
                 f"sparsity {row['sparsity_reached']:.2f}, AP {shown(row['AP'])}, {shown(row['delta_AP'], '+.4f')}"
             )
         if args.store:
-            run = f"{args.detector}-{selector}" + ("" if selector in DEPTHS else f"-seed{args.seed}")
-            run += "" if args.readout == "tokens" else f"-{args.readout}"
             rows = [{"detector": args.detector} | row for row in rows]
-            store(f"table2-{inputs.profile.name}", run, rows, _measured(inputs), checkpoints)
+            store(f"table2-{inputs.profile.name}", _run_name(args, selector), rows, _measured(inputs), checkpoints)
 
 
 def lost_objects(args: argparse.Namespace) -> None:
@@ -128,7 +126,7 @@ def lost_objects(args: argparse.Namespace) -> None:
             )
         if args.store:
             rows = [{"detector": args.detector, "selector": selector, "min_score": MIN_SCORE} | row for row in rows]
-            run = f"{args.detector}-{selector}"
+            run = _run_name(args, selector).replace("-seed0", "")  # of the one seed that is usual here
             store(f"objects-{inputs.profile.name}", run, rows, _measured(inputs), checkpoints)
 
 
@@ -142,6 +140,12 @@ def _swept(args: argparse.Namespace) -> tuple[Setting, Inputs]:
     folder = run_folder(f"sweep-{profile.name}-{short_hash(checkpoint)}-{fingerprint(records)}")
     setting = Setting(profile, records, images, detector, folder, args.readout)
     return setting, Inputs(profile, records, images, detector, checkpoint, args.seed)
+
+
+def _run_name(args: argparse.Namespace, selector: str) -> str:
+    """What a selector's rows are stored under: detector, selector, its seed if it draws, and a readout of its own."""
+    name = f"{args.detector}-{selector}" + ("" if selector in DEPTHS else f"-seed{args.seed}")
+    return name + ("" if args.readout == "tokens" else f"-{args.readout}")
 
 
 def _measured(inputs: Inputs) -> dict[str, Sequence[Record]]:
@@ -169,4 +173,4 @@ def bench(args: argparse.Namespace) -> None:
             f"{row['speedup']:.2f}x of {row['mac_speedup']:.2f}x, {row['peak_mb']:.0f} MB"
         )
     if args.store:
-        store(f"throughput-{device()}", profile.name, rows, {"sample/val": records}, [checkpoint], device())
+        store(f"throughput-{device()}", profile.name, rows, {"sample/val": records}, [checkpoint], device(), rows[0]["dtype"])
