@@ -136,6 +136,25 @@ def test_times_run_what_the_points_run(monkeypatch):
     assert set(seen) == {(8, 64), (8, 64 // 16 * 5.5)}
 
 
+@pytest.mark.parametrize("scale", [1, 2])
+def test_coarse_points_are_timed_with_as_many_tokens_as_they_had(monkeypatch, scale):
+    """Stored counts are of what was computed: after two by two background patches became one."""
+    seen, gather = [], inside.PrunedYolos._gather
+    monkeypatch.setattr(
+        inside.PrunedYolos, "_gather", lambda self, x, keep: seen.append(keep.flatten(1).sum(1)) or gather(self, x, keep)
+    )
+    counts, full = torch.tensor([6, 4, 5, 7, 9, 10, 11, 13, 16]), [16] * 9
+    for point, kept in (
+        (Point("bavit-small", 0, 0.5, coarse=True), [counts.tolist()]),
+        (Point("head", 1, 0.5, coarse=True), [full, counts.tolist()]),
+    ):
+        for batch, wanted in ((1, counts[:1]), (8, counts[1:])):
+            seen.clear()
+            measure_times(TINY, {point: kept}, batch, scale, repeats=1)
+            assert len(seen) == 4 * len(kept) and all((one == 16 * scale**2).all() for one in seen[: len(kept) - 1])
+            assert (seen[-1] - scale**2 * wanted).abs().max() <= 2
+
+
 def test_who_is_best_is_chosen_on_dev_pictures_and_shown_on_the_others(comparison, tmp_path):
     there = replace(comparison, folder=tmp_path)
     ways = [Point(), Point(side=48), Point("bavit-small", 0, 0.5), Point("head", 1, 0.5), Point("truth", 1, 0.35)]
