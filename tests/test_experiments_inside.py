@@ -13,7 +13,7 @@ from bavit_utils.data.records import class_names, load_records
 from bavit_utils.experiments import inside
 from bavit_utils.experiments import frontier as ranking
 from bavit_utils.experiments.frontier import frontier, measure_times
-from bavit_utils.experiments.inside import Comparison, Counted, Point, points, tuned_points
+from bavit_utils.experiments.inside import Comparison, Point, points, tuned_points
 from bavit_utils.inside import PatchHead
 from bavit_utils.selectors.merging import merged_multiply_adds
 from bavit_utils.sweep import read_detections
@@ -204,11 +204,15 @@ def test_detectors_are_opened_where_they_are_and_the_hubs_heads_are_looked_for_a
     assert detector.config.num_hidden_layers == 3 and (file, heads) == (left, left.with_name("heads.safetensors"))
 
 
-def test_counting_changes_nothing(comparison):
+def test_remembering_what_is_kept_changes_nothing(comparison):
     detector = comparison.detectors["yolos"]
     pixels = torch.randn(3, 3, 64, 64)
-    counted = Counted(detector, [make_head(1, 0.5)]).eval()
+    watched = inside.PrunedYolos(detector, [make_head(1, 0.5)]).eval()
     with torch.no_grad():
-        plain = inside.PrunedYolos(detector, [make_head(1, 0.5)]).eval()(pixels)
-        counted(pixels[:2]), counted(pixels[2:])
-        torch.testing.assert_close(counted.kept()[1].flatten(1).sum(1), (plain.last_hidden_state[:, 1:-5].abs().sum(-1) > 0).sum(1))
+        plain = watched(pixels)
+        watched.kept = []
+        parts = [watched(part).last_hidden_state for part in (pixels[:2], pixels[2:])]
+    torch.testing.assert_close(torch.cat(parts), plain.last_hidden_state)
+    everything, kept = (torch.cat(stage) for stage in zip(*watched.kept))
+    assert everything.all()
+    torch.testing.assert_close(kept.flatten(1).sum(1), (plain.last_hidden_state[:, 1:-5].abs().sum(-1) > 0).sum(1))
