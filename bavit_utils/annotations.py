@@ -50,7 +50,7 @@ def labels_from_boxes(
         area = area - _crowd_area(boxes[crowd], boxes[~crowd], image_size, grid)
         boxes = boxes[~crowd]
     x1, y1, x2, y2 = boxes.T
-    inside = _overlaps(y1, y2, height, rows)[:, :, None] * _overlaps(x1, x2, width, cols)[:, None, :]
+    inside = overlaps(y1, y2, height, rows)[:, :, None] * overlaps(x1, x2, width, cols)[:, None, :]
     whole = area
     if rule == "jaccard":
         whole = area + ((x2 - x1) * cols * (y2 - y1) * rows)[:, None, None] - inside
@@ -97,7 +97,7 @@ def stacked_labels(
     return np.stack([labels_for(record, grid, rule, tau) for record in records])
 
 
-def _overlaps(start: np.ndarray, end: np.ndarray, size: int, cells: int) -> np.ndarray:
+def overlaps(start: np.ndarray, end: np.ndarray, size: int, cells: int) -> np.ndarray:
     """Lengths [n, cells] of intervals [n] in each of `cells` equal parts of `size` pixels, in 1/cells of a pixel."""
     edges = np.arange(cells + 1) * size
     ends = np.minimum(end[:, None] * cells, edges[1:])
@@ -118,7 +118,7 @@ def _crowd_area(
     in_y = (boxes[:, 1, None] <= y[:-1]) & (y[:-1] < boxes[:, 3, None])
     covered = in_y[:, :, None] & in_x[:, None, :]
     crowd_only = covered[: len(crowds)].any(axis=0) & ~covered[len(crowds) :].any(axis=0)
-    overlap_y, overlap_x = _overlaps(y[:-1], y[1:], height, rows), _overlaps(x[:-1], x[1:], width, cols)
+    overlap_y, overlap_x = overlaps(y[:-1], y[1:], height, rows), overlaps(x[:-1], x[1:], width, cols)
     return overlap_y.T @ crowd_only.astype(np.float64) @ overlap_x
 
 
@@ -130,7 +130,7 @@ def _pixel_weights(size: int, cells: int) -> tuple[sparse.csr_array, np.ndarray]
     over flags, as a JPEG's sides do not exceed 65,535.
     """
     pixels = np.arange(size)
-    weights = _overlaps(pixels, pixels + 1, size, cells).T
+    weights = overlaps(pixels, pixels + 1, size, cells).T
     return sparse.csr_array(weights.astype(np.uint16)), weights.astype(np.float64)
 
 

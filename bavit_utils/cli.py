@@ -10,7 +10,7 @@ from pathlib import Path
 from .checks import check_number
 from .config import DEPTHS, EVAL_SPLIT, PROFILE_NAMES, get_profile
 from .data.download import fetch
-from .data.sample_world import ensure_train_split, ensure_val_split
+from .data.sample_world import ensure_train_split
 from .data.sources import SOURCES
 from .experiments.ablations import ABLATIONS
 from .headlines import REST, as_text, headlines, update_readme
@@ -23,8 +23,8 @@ from .verbs import bavit, edge, inside, selectors, yolos
 
 def sample_world(args: argparse.Namespace) -> None:
     """Draw the sample world's training pictures from their seeds."""
-    for path in (ensure_val_split(), ensure_train_split(args.limit)):
-        print(path.relative_to(path.parents[2]))
+    path = ensure_train_split(args.limit)
+    print(path.relative_to(path.parents[2]))
 
 
 def download(args: argparse.Namespace) -> None:

@@ -184,27 +184,24 @@ _PROFILES = {
         detector_recipe=replace(_LEARN, epochs=150, batch_size=32, small_epochs=50, small_img_size=256),
         finetune_recipe=replace(_GO_ON, epochs=30, batch_size=32),
     ),
-    # The paper's own experiment; the detector comes from the hub (hustvl/yolos-tiny).
-    "coco": Profile(
-        name="coco",
-        bavit_data="coco",
-        bavit_rule="mask",
-        pruner_data="coco",
-        pruner_rule="mask",
-        detector_data="coco",
-        detector_train=("coco",),
-        detector_eval=("coco", "val"),
-        bavit_img_size=384,
-        detector_img_size=512,
-        detector_depth=12,
-        num_detection_tokens=100,
-        bavit_recipe=Recipe(epochs=24, batch_size=16, lr=5e-4, mixed_precision="bf16", small_epochs=14),
-        detector_recipe=Recipe(epochs=30, batch_size=32, lr=2.5e-5, weight_decay=1e-4, mixed_precision="bf16"),
-        finetune_recipe=Recipe(epochs=30, batch_size=32, lr=2.5e-5, weight_decay=1e-4, mixed_precision="bf16"),
-    ),
 }
 
 
+# The paper's own experiment; the detector comes from the hub (hustvl/yolos-tiny).
+_HUB = Recipe(epochs=30, batch_size=32, lr=2.5e-5, weight_decay=1e-4, mixed_precision="bf16")
+_PROFILES["coco"] = replace(
+    _PROFILES["voc-512"],
+    name="coco",
+    bavit_data="coco",
+    pruner_data="coco",
+    pruner_rule="mask",
+    detector_data="coco",
+    detector_train=("coco",),
+    detector_eval=("coco", "val"),
+    bavit_recipe=Recipe(epochs=24, batch_size=16, lr=5e-4, mixed_precision="bf16", small_epochs=14),
+    detector_recipe=_HUB,
+    finetune_recipe=_HUB,
+)
 # VOC at what two CPU cores can train: the paper's detector and the paper's shares, at half the side.
 _PROFILES["voc"] = replace(
     _PROFILES["voc-512"],

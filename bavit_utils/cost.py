@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
+from timm.models import VisionTransformer
 from torch import nn
+from transformers import YolosForObjectDetection
 
 from .bavit import create_bavit
 from .config import DEPTHS, PATCH_SIZE, Profile, get_profile
+from .data.records import class_names
 from .paper import PAPER_SPARSITIES
 from .yolos import create_yolos
 
@@ -124,6 +127,14 @@ def multiply_adds(
         num_labels=profile.num_labels,
         after_layers=after_layers,
     )
+
+
+def random_pair(profile: Profile, scale: int = 1) -> tuple[VisionTransformer, YolosForObjectDetection]:
+    """BAViT-small and detector of a profile, sides times `scale`, to be timed: their weights are drawn, from seed 0."""
+    torch.manual_seed(0)
+    shape = profile.detector_shape | {"img_size": scale * profile.detector_img_size}
+    bavit = create_bavit(DEPTHS["bavit-small"], scale * profile.bavit_img_size).eval()
+    return bavit, create_yolos(class_names(profile.detector_data), **shape).eval()
 
 
 def measure_latency(

@@ -6,6 +6,7 @@ to the square before they are cut into patches. Axes are in pixels of the pictur
 
 import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +41,7 @@ COLOURS = {
     "inside": "#332288", "adaptive": "#661100", "coarse": "#66AA00",
 }  # fmt: skip
 BUNDLED = ("", "sample", "photos")  # no pictures, and those that are ours to store
+FRAME_MS = 400  # of one image in an animation
 TEXT_WIDTH, COLUMN_WIDTH = 7.0, 3.4  # inches, the width of a figure across the page, and of one in a column
 
 _STYLE = {
@@ -61,59 +63,60 @@ def use_style() -> None:
 
 
 def save(
-    item: Figure | pd.DataFrame,
+    item: Figure | pd.DataFrame | Sequence[Image.Image],
     name: str,
     caption: str,
     paper: str = "",
     results: Sequence[str] = (),
     shows: str = "",
 ) -> pd.DataFrame | None:
-    """Write a notebook's figure (PNG, SVG) or table (Markdown, CSV, LaTeX) to the current profile's folder.
+    """Write a notebook's figure (PNG, SVG), table (Markdown, CSV, LaTeX) or frames (GIF) to the profile's folder.
 
     `paper` is the paper's figure or table that it answers ("Fig. 2"), `results` the stored results it is made of: with
     the caption they go into the folder's `index.json`, which figures/README.md is written from. `shows` is the data set
     whose pictures it shows, of which only the bundled ones (`sample`, `photos`) are ours to store. Returns a table as
     it is to be shown.
     """
-    profile = get_profile()
-    is_table = isinstance(item, pd.DataFrame)
-    if is_table:
+    profile, shown = get_profile(), None
+    kind = "table" if isinstance(item, pd.DataFrame) else "figure" if isinstance(item, Figure) else "animation"
+    if kind == "table":
         shown = save_table(item, name, profile, caption)
-    elif shows in BUNDLED:
+    elif shows not in BUNDLED:
+        return None
+    elif kind == "figure":
         save_figure(item, name, profile, bool(shows))
     else:
-        return None
-    _note(name, profile, {
-        "kind": "table" if is_table else "figure", "caption": caption, "paper": paper,
-        "results": list(results), "shows": shows,
-    })  # fmt: skip
-    return shown if is_table else None
+        _save_animation(item, figures_dir(profile) / f"{name}.gif")
+    index = read_index(profile)
+    key = f"{name} ({kind})"
+    notebook = Path(os.environ.get("JPY_SESSION_NAME", "")).stem or index.get(key, {}).get("notebook", "")
+    index[key] = {
+        "name": name, "kind": kind, "caption": caption, "paper": paper, "results": list(results), "shows": shows,
+        "notebook": notebook,
+    }  # fmt: skip
+    write_index(profile, index)
+    return shown
 
 
-def save_animation(
-    frames: Sequence[Image.Image], name: str, caption: str, shows: str = "", milliseconds: int = 400
-) -> None:
-    """Write pictures of one size, one after the other, to `<name>.gif` in the current profile's folder, as of `save`.
+def read_index(profile: Profile) -> dict[str, dict]:
+    """What is known of a profile's stored figures and tables, by name and kind."""
+    path = figures_dir(profile) / "index.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
-    It starts over at its end. A stored animation that looks the same is left untouched.
-    """
-    if shows not in BUNDLED:
-        return
-    profile, drawn = get_profile(), io.BytesIO()
+
+def write_index(profile: Profile, index: dict[str, dict]) -> None:
+    """Keep what figures/README.md says of a profile's figures and tables, sorted by name."""
+    text = json.dumps(dict(sorted(index.items())), indent=1, ensure_ascii=False) + "\n"
+    (figures_dir(profile) / "index.json").write_text(text, encoding="utf-8")
+
+
+def _save_animation(frames: Sequence[Image.Image], path: Path) -> None:
+    """Write images of one size, one after the other, over and over; what looks the same is left untouched."""
+    drawn = io.BytesIO()
     first, *others = (frame.convert("RGB").quantize(128, dither=Image.Dither.NONE) for frame in frames)
-    first.save(drawn, format="gif", save_all=True, append_images=others, duration=milliseconds, loop=0)
-    path = figures_dir(profile) / f"{name}.gif"
+    first.save(drawn, format="gif", save_all=True, append_images=others, duration=FRAME_MS, loop=0)
     if not _looks_like(path, drawn.getvalue(), 2e-3):
         path.write_bytes(drawn.getvalue())
-    _note(name, profile, {"kind": "animation", "caption": caption, "paper": "", "results": [], "shows": shows})
-
-
-def _note(name: str, profile: Profile, entry: dict) -> None:
-    """Keep what figures/README.md says of a figure or table, under its kind and name, sorted by name."""
-    path = figures_dir(profile) / "index.json"
-    index = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    index[f"{name} ({entry['kind']})"] = {"name": name} | entry
-    path.write_text(json.dumps(dict(sorted(index.items())), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def save_figure(fig: Figure, name: str, profile: Profile, shows_pictures: bool = False) -> Path:

@@ -1,12 +1,10 @@
 """What `make reproduce` does: run the notebooks, and list what they saved in figures/README.md."""
 
-import ast
-import json
 import os
 import re
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import nbformat
@@ -15,7 +13,7 @@ from nbconvert.preprocessors import CellExecutionError, ExecutePreprocessor
 
 from . import config
 from .config import Profile, figures_dir
-from .figures import in_256_colours
+from .figures import in_256_colours, read_index, write_index
 from .headlines import data_name
 from .results import NOT_RUN, load_rows
 from .tables import markdown_table
@@ -31,6 +29,7 @@ PAPERS = {
     "Table 1": "token accuracy",
     "Table 2": "AP and tokens against sparsity",
 }
+_SUFFIX = {"figure": ".png", "table": ".md", "animation": ".gif"}
 _HEAD = """# Figures and tables
 
 Written at the end of `make reproduce` from what the notebooks saved: figures as PNG and SVG (those that show images PNG
@@ -58,6 +57,8 @@ def run_notebooks(profile: Profile, paths: Iterable[Path], refresh: bool = False
     """
     os.environ["BAVIT_PROFILE"] = profile.name
     for path in paths:
+        os.environ["JPY_SESSION_NAME"] = str(path)  # as Jupyter tells a kernel whose it is; `figures.save` notes it
+        write_index(profile, {key: one for key, one in read_index(profile).items() if one.get("notebook") != path.stem})
         started = time.perf_counter()
         print(f"{path.name} ... ", end="", flush=True)
         notebook = nbformat.read(path, as_version=4)
@@ -108,27 +109,25 @@ def write_figures_page(profile: Profile) -> Path:
 def figures_page(profile: Profile) -> str:
     """The paper's figures and tables beside ours, with status, command and data; then all of ours by notebook.
 
-    What the folder's `index.json` lists and no notebook saves any more is left out.
+    What no notebook saves any more is left out: a run of one forgets first what it saved before.
     """
     folder = figures_dir(profile)
-    index = folder / "index.json"
-    entries = json.loads(index.read_text(encoding="utf-8")).values() if index.exists() else ()
     prefix, up = ("sample/", "../") if profile.name == "sample" else ("", "../../")
     by_notebook: dict[str, list[dict]] = {}
-    savers = _saved_by()
-    for entry in entries:
-        file = entry["name"] + (".md" if entry["kind"] == "table" else ".png")
-        notebook = next((stem for name, stem in savers.items() if re.fullmatch(name, entry["name"])), None)
-        if notebook and (folder / file).exists():
-            by_notebook.setdefault(notebook, []).append(entry | {"link": f"[{entry['name']}]({prefix}{file})"})
+    there = {path.stem for path in notebook_paths()}
+    for entry in read_index(profile).values():
+        file = entry["name"] + _SUFFIX[entry["kind"]]
+        if entry.get("notebook") in there and (folder / file).exists():
+            entry |= {"link": f"[{entry['name']}]({prefix}{file})", "file": prefix + file}
+            by_notebook.setdefault(entry["notebook"], []).append(entry)
     every = [entry for notebook in sorted(by_notebook) for entry in by_notebook[notebook]]
     parts = [_HEAD, markdown_table(pd.DataFrame([_paper_row(paper, every) for paper in PAPERS]))]
     for notebook in sorted(by_notebook):
         parts.append(f"\n## [{notebook}]({up}notebooks/{notebook}.ipynb)\n\n")
         for entry in by_notebook[notebook]:
             parts.append(f"- {entry['link']}: {entry['caption']}\n")
-            if entry["kind"] == "figure":
-                parts.append(f'  <br><img src="{prefix}{entry["name"]}.png" width="420" alt="{entry["name"]}">\n')
+            if entry["kind"] != "table":
+                parts.append(f'  <br><img src="{entry["file"]}" width="420" alt="{entry["name"]}">\n')
     return "".join(parts)
 
 
@@ -158,33 +157,3 @@ def _paper_row(paper: str, entries: Sequence[dict]) -> dict[str, str]:
                                           for key in run["data"] if run["n_images"] and not key.endswith(", end")))
                 or "–",
     }  # fmt: skip
-
-
-def _saved_by() -> dict[str, str]:
-    """Which notebook saves what: its stem by the names of the `save(...)` calls in its cells, as regular expressions."""
-    found = {}
-    for path in notebook_paths():
-        for cell in nbformat.read(path, as_version=4).cells:
-            if cell.cell_type == "code":
-                found |= dict.fromkeys(_saved_names(cell.source), path.stem)
-    return found
-
-
-def _saved_names(source: str) -> Iterator[str]:
-    """The names given to a cell's calls of `save(item, name, ...)`; `{...}` of a string stands for anything.
-
-    A name that is a variable may be any string of the cell.
-    """
-    tree = ast.parse("\n".join(line for line in source.split("\n") if not line.startswith(("%", "!"))))
-    for call in ast.walk(tree):
-        if not isinstance(call, ast.Call) or getattr(call.func, "attr", getattr(call.func, "id", "")) != "save":
-            continue
-        given = [*call.args[1:2], *(keyword.value for keyword in call.keywords if keyword.arg == "name")]
-        parts = [*ast.walk(tree if isinstance(given[0], ast.Name) else given[0])]
-        joined = [part for part in parts if isinstance(part, ast.JoinedStr)]
-        pieces = [piece for part in joined for piece in part.values]
-        for part in joined:
-            yield "".join(re.escape(one.value) if isinstance(one, ast.Constant) else ".+" for one in part.values)
-        for part in parts:
-            if isinstance(part, ast.Constant) and isinstance(part.value, str) and part not in pieces:
-                yield re.escape(part.value)

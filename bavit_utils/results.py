@@ -106,8 +106,6 @@ def save_rows(
     file is replaced in one step, so a failure leaves the old one. Returns its path. Raises ValueError for no rows, a
     number that is not finite (an undefined one is None), or a machine path in a text.
     """
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise ValueError(f"{name!r} is no name for a result file: use letters, digits, dots and dashes")
     where = f"{name}, run {run}"
     new = [{"run": run} | _plain(row, f"{where}, row {i}") for i, row in enumerate(rows)]
     if not new:

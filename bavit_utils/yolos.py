@@ -103,6 +103,7 @@ class PrunedYolos(nn.Module):
             raise ValueError("this detector adds positions between its layers; only YOLOS-tiny's kind can be wrapped")
         self.detector, self.heads, self.coarse = detector, nn.ModuleList(heads), coarse
         self.compiled = False  # in training, where every picture keeps as many tokens
+        self.kept: list[list[Tensor]] | None = None  # given a list: each batch's keep masks, one a stage, go there
 
     def forward(
         self, pixel_values: Tensor, keep: Tensor | None = None, labels: list[dict] | None = None, after_layers: int = 0
@@ -131,14 +132,18 @@ class PrunedYolos(nn.Module):
         if after_layers:
             stages[after_layers], keep = (lambda _, given, wanted=keep: given & wanted), everything
         x, lengths, restore, keep = self._embed(pixel_values, keep)
+        kept = [keep]
         for index in range(len(layers) + 1):
             if index in stages:
                 x, lengths, restore, keep = self._prune(restore(x), keep, stages[index])
+                kept.append(keep)
             if index < len(layers):
                 # Steps that share one shape are worth compiling; what BAViT keeps differs at every step.
                 alike = self.compiled and self.training and len(set(lengths)) == 1
                 x = (compiled_layer() if alike else run_layer)(layers[index], x, lengths)
         hidden = restore(self.detector.vit.layernorm(x))
+        if self.kept is not None:
+            self.kept.append(kept)
 
         loss = loss_dict = None
         with torch.autocast(hidden.device.type, enabled=False):  # bf16 would round boxes to whole pixels

@@ -606,7 +606,7 @@ def test_a_full_disk_names_file_and_remedy(tmp_path, monkeypatch):
         patch.setattr(os, "replace", fail)
         save_rows("t", "r", [{"a": 2}], {}, tmp_path)
     with monkeypatch.context() as patch, refused(tmp_path, r"train can't be written \(No space left on device\)"):
-        patch.setattr("bavit_utils.data.sample_world.ProcessPoolExecutor", fail)
+        patch.setattr("bavit_utils.data.sample_world.process_map", fail)
         write_split(tmp_path, "train", 2, workers=1)
 
 

@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 
 from bavit_utils.config import SAMPLE_DIR
 from bavit_utils.data import sample_world
-from bavit_utils.data.sample_world import CLASSES, SIZES, SPLITS, Scene, ensure_val_split, make_scene, write_split
+from bavit_utils.data.sample_world import CLASSES, SIZES, SPLITS, Scene, make_scene, write_split
 
 # Of pixels, masks and labels, by seed and size; another digest means another world, on which no checkpoint was trained.
 SCENES = {
@@ -92,12 +92,6 @@ def test_bundle_is_what_its_seeds_give(tmp_path, bundle):
         assert drawn.read_bytes() == stored.read_bytes()
 
 
-def test_ensure_val_split_leaves_the_bundle_alone(monkeypatch):
-    monkeypatch.setattr(sample_world, "make_scene", None)
-    before = ANNOTATIONS.stat().st_mtime_ns
-    assert ensure_val_split() == ANNOTATIONS and ANNOTATIONS.stat().st_mtime_ns == before
-
-
 def test_written_split_is_coco(tmp_path, small_pictures):
     coco = COCO(str(write_split(tmp_path, "train", 6, workers=1)))
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == list(CLASSES)
@@ -125,7 +119,7 @@ def test_number_of_workers_changes_nothing(tmp_path, small_pictures):
 def test_split_that_is_there_is_left_alone(tmp_path, small_pictures, monkeypatch):
     path = write_split(tmp_path, "train", 4, workers=1)
     before = files_below(tmp_path)
-    monkeypatch.setattr(sample_world, "ProcessPoolExecutor", None)  # drawing anything would fail
+    monkeypatch.setattr(sample_world, "process_map", None)  # drawing anything would fail
     assert write_split(tmp_path, "train", 4) == write_split(tmp_path, "train", 2) == path
     assert files_below(tmp_path) == before
 
@@ -148,12 +142,12 @@ def test_interrupted_write_leaves_nothing_half_written(tmp_path, small_pictures,
         write_split(tmp_path, "train", already, workers=1)
     before = files_below(tmp_path)
 
-    def interrupted(jobs, **_):
-        yield next(iter(jobs))
+    def interrupted(draw, seeds, ids, **_):
+        draw(seeds[0], ids[0])
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(sample_world, "tqdm", interrupted)
+        patch.setattr(sample_world, "process_map", interrupted)
         write_split(tmp_path, "train", 4, workers=1)
     assert files_below(tmp_path) == before
     assert {path.name for path in tmp_path.iterdir()} <= {"annotations", "train"}  # no folder of half a split

@@ -53,8 +53,7 @@ def test_rows_of_time_name_what_ran(edge_pair, monkeypatch):
     bavit, detector, folder = edge_pair
     asked, rounds = [], []
     monkeypatch.setattr(edge, "TemporaryDirectory", lambda: Given(folder))
-    monkeypatch.setattr(edge, "create_bavit", lambda *args: bavit)
-    monkeypatch.setattr(edge, "create_yolos", lambda *args, **kwargs: detector)
+    monkeypatch.setattr(edge, "random_pair", lambda profile: (bavit, detector))
     monkeypatch.setattr(edge, "export_pair", lambda *args, **kwargs: None)
     monkeypatch.setattr(edge, "measure_peak_memory", lambda *a: asked.append(a) or {"baseline_mb": 2.0, "peak_mb": 1.0})
 

@@ -13,7 +13,7 @@ from bavit_utils.data.records import class_names, load_records
 from bavit_utils.experiments import inside
 from bavit_utils.experiments import frontier as ranking
 from bavit_utils.experiments.frontier import frontier, measure_times
-from bavit_utils.experiments.inside import Comparison, Counted, Point, points, tuned_points
+from bavit_utils.experiments.inside import Comparison, Point, points, tuned_points
 from bavit_utils.inside import PatchHead
 from bavit_utils.selectors.merging import merged_multiply_adds
 from bavit_utils.sweep import read_detections
@@ -136,6 +136,25 @@ def test_times_run_what_the_points_run(monkeypatch):
     assert set(seen) == {(8, 64), (8, 64 // 16 * 5.5)}
 
 
+@pytest.mark.parametrize("scale", [1, 2])
+def test_coarse_points_are_timed_with_as_many_tokens_as_they_had(monkeypatch, scale):
+    """Stored counts are of what was computed: after two by two background patches became one."""
+    seen, gather = [], inside.PrunedYolos._gather
+    monkeypatch.setattr(
+        inside.PrunedYolos, "_gather", lambda self, x, keep: seen.append(keep.flatten(1).sum(1)) or gather(self, x, keep)
+    )
+    counts, full = torch.tensor([6, 4, 5, 7, 9, 10, 11, 13, 16]), [16] * 9
+    for point, kept in (
+        (Point("bavit-small", 0, 0.5, coarse=True), [counts.tolist()]),
+        (Point("head", 1, 0.5, coarse=True), [full, counts.tolist()]),
+    ):
+        for batch, wanted in ((1, counts[:1]), (8, counts[1:])):
+            seen.clear()
+            measure_times(TINY, {point: kept}, batch, scale, repeats=1)
+            assert len(seen) == 4 * len(kept) and all((one == 16 * scale**2).all() for one in seen[: len(kept) - 1])
+            assert (seen[-1] - scale**2 * wanted).abs().max() <= 2
+
+
 def test_who_is_best_is_chosen_on_dev_pictures_and_shown_on_the_others(comparison, tmp_path):
     there = replace(comparison, folder=tmp_path)
     ways = [Point(), Point(side=48), Point("bavit-small", 0, 0.5), Point("head", 1, 0.5), Point("truth", 1, 0.35)]
@@ -185,11 +204,15 @@ def test_detectors_are_opened_where_they_are_and_the_hubs_heads_are_looked_for_a
     assert detector.config.num_hidden_layers == 3 and (file, heads) == (left, left.with_name("heads.safetensors"))
 
 
-def test_counting_changes_nothing(comparison):
+def test_remembering_what_is_kept_changes_nothing(comparison):
     detector = comparison.detectors["yolos"]
     pixels = torch.randn(3, 3, 64, 64)
-    counted = Counted(detector, [make_head(1, 0.5)]).eval()
+    watched = inside.PrunedYolos(detector, [make_head(1, 0.5)]).eval()
     with torch.no_grad():
-        plain = inside.PrunedYolos(detector, [make_head(1, 0.5)]).eval()(pixels)
-        counted(pixels[:2]), counted(pixels[2:])
-        torch.testing.assert_close(counted.kept()[1].flatten(1).sum(1), (plain.last_hidden_state[:, 1:-5].abs().sum(-1) > 0).sum(1))
+        plain = watched(pixels)
+        watched.kept = []
+        parts = [watched(part).last_hidden_state for part in (pixels[:2], pixels[2:])]
+    torch.testing.assert_close(torch.cat(parts), plain.last_hidden_state)
+    everything, kept = (torch.cat(stage) for stage in zip(*watched.kept))
+    assert everything.all()
+    torch.testing.assert_close(kept.flatten(1).sum(1), (plain.last_hidden_state[:, 1:-5].abs().sum(-1) > 0).sum(1))

@@ -127,7 +127,7 @@ def test_a_head_inside_prunes_after_its_layers_and_costs_no_second_network(prune
     numbers, patches = inside.numbers(scene, keep), keep.numel()
     assert numbers.tokens == 4 * patches + (PROFILE.detector_depth - 4) * keep.sum()
     assert numbers.gmacs == pytest.approx(cost.multiply_adds(keep.sum(), PROFILE, None, after_layers=4) / 1e9)
-    assert not inside.knows(scene, keep)
+    assert not inside.detector.knows(scene, keep, 4)
     found = inside.found(scene, keep)
-    assert inside.knows(scene, keep) and inside.measured_ms(scene, keep) == found.ms
-    assert not pruner.knows(scene, keep)  # in front the same mask is another one
+    assert inside.detector.knows(scene, keep, 4) and inside.measured_ms(scene, keep) == found.ms
+    assert not pruner.detector.knows(scene, keep)  # in front the same mask is another one

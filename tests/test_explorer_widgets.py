@@ -16,7 +16,7 @@ from bavit_utils import config
 from bavit_utils.config import get_profile
 from bavit_utils.data.records import load_records
 from bavit_utils.explorer import widgets
-from bavit_utils.explorer.widgets import threshold_explorer
+from bavit_utils.explorer.widgets import ThresholdExplorer
 from bavit_utils.pruning import detector_keep
 from bavit_utils.yolos import PrunedYolos
 
@@ -26,7 +26,7 @@ PROFILE = get_profile("sample")
 @pytest.fixture(scope="module")
 def once():
     torch.set_num_threads(1)
-    return threshold_explorer(PROFILE)
+    return ThresholdExplorer(PROFILE)
 
 
 @pytest.fixture
@@ -132,11 +132,11 @@ def test_a_data_set_without_images_or_objects_is_no_error(monkeypatch, tmp_path)
         content = json.loads(path.read_text()) | {"annotations": []}
         path.write_text(json.dumps(content))
     monkeypatch.setenv("BAVIT_DATA_DIR", str(tmp_path))
-    explorer = threshold_explorer(get_profile("own"))
+    explorer = ThresholdExplorer(get_profile("own"))
     assert explorer.source.value == "own, val" and explorer.picture.value.endswith(": no objects")
     assert "no object here" in explorer.numbers.value and "patches kept" in explorer.summary()
     path.write_text(json.dumps(content | {"images": []}))
-    explorer = threshold_explorer(get_profile("own"))
+    explorer = ThresholdExplorer(get_profile("own"))
     assert explorer.source.options == ("photographs", "sample world") and "No images of own" in explorer.message.value
 
 
@@ -208,7 +208,7 @@ def test_a_picture_that_went_missing_gets_a_sentence(explorer, monkeypatch, tmp_
 
 def test_without_detector_and_data_it_says_so_and_shows_the_patches(monkeypatch, tmp_path):
     monkeypatch.setenv("BAVIT_DATA_DIR", str(tmp_path))
-    explorer = threshold_explorer(get_profile("coco"))
+    explorer = ThresholdExplorer(get_profile("coco"))
     assert "No images of coco: " in explorer.message.value and "set BAVIT_DATA_DIR" in explorer.message.value
     explorer.bavit.value = "BAViT-small, trained on coco, 384 px"
     assert "No boxes: the published YOLOS-tiny" in explorer.message.value
@@ -220,7 +220,7 @@ def test_without_detector_and_data_it_says_so_and_shows_the_patches(monkeypatch,
 
 def test_without_any_bavit_there_is_a_sentence_and_no_error(monkeypatch, tmp_path):
     monkeypatch.setattr(config, "CHECKPOINTS", tmp_path)
-    explorer = threshold_explorer(PROFILE)
+    explorer = ThresholdExplorer(PROFILE)
     explorer.slider.value = 1.0
     explorer.settle()
     assert explorer.summary() == "no BAViT here"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from bavit_utils import figures
 from bavit_utils.config import get_profile
-from bavit_utils.figures import save, save_animation, save_figure
+from bavit_utils.figures import save, save_figure
 from bavit_utils.tables import save_table, shown_interval
 
 matplotlib.use("Agg")
@@ -23,6 +23,7 @@ SAMPLE = get_profile("sample")
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("BAVIT_FIGURES_DIR", str(tmp_path))
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     figures.use_style()
     yield tmp_path
     plt.close("all")
@@ -133,6 +134,9 @@ def test_tables_are_markdown_latex_and_csv(folder):
 
 def test_what_a_notebook_saves_is_noted(folder, monkeypatch):
     monkeypatch.setenv("BAVIT_PROFILE", "sample")
+    monkeypatch.setenv("JPY_SESSION_NAME", "somewhere/01_lines.ipynb")
+    save(line(), "line", "Its caption of yesterday.")
+    monkeypatch.delenv("JPY_SESSION_NAME")  # where nobody says whose the kernel is
     save(line(), "line", "A line.", paper="Fig. 9", results=["table1"])
     shown = save(FRAME, "table", "A table.")
     save(line(), "scene", "A scene.", shows="sample")
@@ -141,7 +145,9 @@ def test_what_a_notebook_saves_is_noted(folder, monkeypatch):
     assert list(index) == ["line (figure)", "scene (figure)", "table (table)"]
     assert index["line (figure)"] == {
         "name": "line", "kind": "figure", "caption": "A line.", "paper": "Fig. 9", "results": ["table1"], "shows": "",
+        "notebook": "01_lines",
     }
+    assert index["table (table)"]["notebook"] == ""
     assert sorted(path.name for path in (folder / "sample").iterdir()) == [
         "index.json", "line.png", "line.svg", "scene.png", "table.csv", "table.md", "table.tex",
     ]
@@ -165,18 +171,18 @@ def scenes(*heights: int) -> list[Image.Image]:
 def test_an_animation_holds_all_frames_and_is_written_when_it_changes(folder, monkeypatch):
     monkeypatch.setenv("BAVIT_PROFILE", "sample")
     path = folder / "sample" / "rising.gif"
-    save_animation(scenes(10, 20, 30), "rising", "A bar rises.", shows="photos")
+    save(scenes(10, 20, 30), "rising", "A bar rises.", shows="photos")
     with Image.open(path) as stored:
         assert (stored.n_frames, stored.size, stored.info["loop"]) == (3, (96, 64), 0)
     assert json.loads((path.parent / "index.json").read_text())["rising (animation)"]["caption"] == "A bar rises."
     age(path)
-    save_animation(scenes(10, 20, 30), "rising", "A bar rises.", shows="photos")
+    save(scenes(10, 20, 30), "rising", "A bar rises.", shows="photos")
     assert path.stat().st_mtime_ns == 10**18
     for others in (scenes(10, 20, 31), scenes(10, 20)):
         age(path)
-        save_animation(others, "rising", "A bar rises.", shows="photos")
+        save(others, "rising", "A bar rises.", shows="photos")
         assert path.stat().st_mtime_ns != 10**18
-    save_animation(scenes(1, 2), "others", "VOC's.", shows="voc2007")
+    save(scenes(1, 2), "others", "VOC's.", shows="voc2007")
     assert not path.with_name("others.gif").exists()
 
 

@@ -82,11 +82,11 @@ def a_page(tmp_path, monkeypatch, entries, rows=None):
     """The sample world's page of index entries, whose files are there."""
     folder = tmp_path / "figures" / "sample"
     folder.mkdir(parents=True, exist_ok=True)
-    blank = {"caption": "A caption.", "paper": "", "results": [], "shows": "", "kind": "figure"}
+    blank = {"caption": "A caption.", "paper": "", "results": [], "shows": "", "kind": "figure", "notebook": "01_one"}
     entries = [blank | entry for entry in entries]
     for entry in entries:
-        (folder / (entry["name"] + {"figure": ".png", "table": ".md"}[entry["kind"]])).touch()
-    (folder / "index.json").write_text(json.dumps({entry["name"]: entry for entry in entries}))
+        (folder / (entry["name"] + reproduce._SUFFIX[entry["kind"]])).touch()
+    (folder / "index.json").write_text(json.dumps({str(i): entry for i, entry in enumerate(entries)}))
     load = reproduce.load_rows
     monkeypatch.setattr(reproduce, "load_rows", lambda name: load(name, tmp_path))
     for name, source in (rows or {}).items():
@@ -101,11 +101,12 @@ def paper_row(page, paper):
 
 
 def test_a_row_has_status_commands_and_data_of_the_stored_runs(write, tmp_path, monkeypatch):
-    write("06_sweep", "figures.save(fig, 'table2', 'Some caption')")
+    write("06_sweep")
     source = {"command": "bavit sweep --profile voc --seed 3 --store", "commit": "abc", "n_images": 800}
     runs = {"one": source | {"data": {"voc2007/test": "1", "voc2007/train, end": "2"}}}
     runs["two"] = runs["one"] | {"command": "bavit sweep --profile voc --seed 4 --store", "commit": "def"}
     entry = {"name": "table2", "paper": "Table 2", "results": ["table2-voc", "table2-coco"], "kind": "table"}
+    entry["notebook"] = "06_sweep"
     page = a_page(tmp_path, monkeypatch, [entry], {"table2-voc": runs})
     assert paper_row(page, "Table 2")[1:] == [
         "[table2](sample/table2.md)", f"measured; table2-coco: {NOT_RUN}", "`bavit sweep --profile voc` (abc, def)",
@@ -115,7 +116,7 @@ def test_a_row_has_status_commands_and_data_of_the_stored_runs(write, tmp_path, 
 
 
 def test_what_was_drawn_shown_or_not_run_is_told_apart(write, tmp_path, monkeypatch):
-    write("01_one", "for name in ('figure5', 'figure2'):\n    save(fig, name, 'x')")
+    write("01_one")
     entries = [{"name": "figure5", "paper": "Fig. 5"}, {"name": "figure2", "paper": "Fig. 2", "shows": "photos"}]
     page = a_page(tmp_path, monkeypatch, entries)
     status = {paper: paper_row(page, paper)[2] for paper in reproduce.PAPERS}
@@ -123,14 +124,31 @@ def test_what_was_drawn_shown_or_not_run_is_told_apart(write, tmp_path, monkeypa
     assert set(status.values()) == {NOT_RUN}
 
 
-def test_what_no_notebook_saves_any_more_is_left_out_and_names_may_have_gaps(write, tmp_path, monkeypatch):
-    write("01_one", "rows = load_rows('old')\n%matplotlib inline", "save(fig, f'selectors-{profile.name}', 'x')")
-    page = a_page(tmp_path, monkeypatch, [{"name": "old"}, {"name": "selectors-sample"}, {"name": "selectors-"}])
-    assert re.findall(r"^- \[([\w-]+)\]", page, re.MULTILINE) == ["selectors-sample"]
+def test_what_no_notebook_here_saves_is_left_out_and_each_kind_has_its_file(write, tmp_path, monkeypatch):
+    write("01_one"), write("06_sweep")
+    entries = [{"name": "old", "notebook": "05_gone"}, {"name": "older", "notebook": ""}, {"name": "dial"}]
+    entries += [{"name": "dial", "kind": "animation", "notebook": "06_sweep"}]
+    page = a_page(tmp_path, monkeypatch, entries)
+    assert re.findall(r"^## \[(\w+)\]|^- \[\w+\]\((.+)\)", page, re.MULTILINE) == [
+        ("01_one", ""), ("", "sample/dial.png"), ("06_sweep", ""), ("", "sample/dial.gif"),
+    ]  # fmt: skip
+    index = tmp_path / "figures" / "sample" / "index.json"
+    index.write_text(json.dumps({key: {k: v for k, v in e.items() if k != "notebook"} for key, e in json.loads(index.read_text()).items()}))
+    assert "dial" not in figures_page(SAMPLE)  # as it was noted before notebooks were
+
+
+@pytest.mark.slow
+def test_a_run_forgets_what_its_notebook_saved_before_and_nothing_else(write, tmp_path, monkeypatch):
+    write("06_sweep")
+    path = write("01_one", "import matplotlib.pyplot as plt; from bavit_utils.figures import save",
+                 "save(plt.figure(), 'new', 'A caption.')")  # fmt: skip
+    a_page(tmp_path, monkeypatch, [{"name": "old"}, {"name": "other", "notebook": "06_sweep"}])
+    run_notebooks(SAMPLE, [path])
+    page = figures_page(SAMPLE)
+    assert re.findall(r"^- \[(\w+)\]", page, re.MULTILINE) == ["new", "other"]
 
 
 def test_another_profiles_page_lies_in_its_folder(write, tmp_path):
-    write("01_one", "save(fig, 'one', 'x')")
     path = reproduce.write_figures_page(get_profile("voc"))
     assert path == tmp_path / "figures" / "voc" / "README.md" and NOT_RUN in path.read_text()
     assert reproduce.write_figures_page(SAMPLE) == tmp_path / "figures" / "README.md"

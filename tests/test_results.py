@@ -97,8 +97,6 @@ def test_what_is_no_path_is_stored(tmp_path):
 def test_bad_calls_say_what_is_wrong(tmp_path):
     with pytest.raises(ValueError, match="no rows"):
         save_rows("t", "r", [], {}, tmp_path)
-    with pytest.raises(ValueError, match="no name for a result file"):
-        save_rows("../t", "r", [{"a": 1}], {}, tmp_path)
     with pytest.raises(ValueError, match="cannot store a set"):
         save_rows("t", "r", [{"a": {1}}], {}, tmp_path)
     (tmp_path / "t.json").write_text('{"rows": [')

@@ -42,7 +42,7 @@ def test_checkpoints_load_and_fit_the_profile():
     detector = load_yolos(SAMPLE.checkpoint("yolos"))
     assert tuple(detector.config.id2label.values()) == class_names("sample")
     assert detector.config.num_detection_tokens == SAMPLE.num_detection_tokens
-    assert sum(path.stat().st_size for path in CHECKPOINTS.glob("*-sample*.safetensors")) < 25e6
+    assert sum(path.stat().st_size for path in CHECKPOINTS.glob("*-sample*.safetensors")) < 27e6
 
 
 def test_the_sample_world_is_neither_too_easy_nor_too_hard():

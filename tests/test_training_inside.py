@@ -137,10 +137,10 @@ def create_copy(detector):
     return copied
 
 
-@pytest.mark.parametrize(("way", "at"), [("sideways", 2), ("inside", 3), ("inside", 0), ("resolution", 50)])
+@pytest.mark.parametrize(("way", "at"), [("inside", 3), ("inside", 0), ("resolution", 50)])
 def test_what_does_not_fit_is_said(detector, way, at, monkeypatch):
     monkeypatch.setattr(inside, "profile_detector", lambda profile, name: (detector, "nowhere"))
-    with pytest.raises(ValueError, match="inside, random or at a resolution|doesn't fit"):
+    with pytest.raises(ValueError, match="doesn't fit"):
         inside.tune_inside(TINY, way, at)
 
 

@@ -101,18 +101,18 @@ def test_the_papers_schedule_falls_in_steps():
 
 @pytest.mark.parametrize(("train", "share"), [(train_bavit, 0.7), (train_yolos, 0.85)])
 def test_a_few_pictures_are_learnt_by_heart(train, share, tmp_path):
-    model, folder = train(TINY, recipe=FEW, folder=tmp_path / "run", limit=10)
-    losses = losses_of(folder)
-    assert folder == tmp_path / "run" and len(losses) == 40 and not model.training
+    model = train(TINY, tmp_path / "run", recipe=FEW, limit=10)
+    losses = losses_of(tmp_path / "run")
+    assert len(losses) == 40 and not model.training
     assert sum(losses[-5:]) < share * sum(losses[:5])
 
 
 def test_both_trainings_run_in_one_process_whatever_their_precision(tmp_path):
-    model, _ = train_bavit(TINY, "bavit-large", folder=tmp_path / "bavit", max_steps=1)
+    model = train_bavit(TINY, tmp_path / "bavit", "bavit-large", max_steps=1)
     assert len(model.blocks) == 10
     mixed = replace(RECIPE, mixed_precision="bf16")
-    detector, folder = train_yolos(TINY, recipe=mixed, folder=tmp_path / "yolos", max_steps=2)
-    assert all(math.isfinite(loss) for loss in losses_of(folder)) and detector.dtype == torch.float32
+    detector = train_yolos(TINY, tmp_path / "yolos", recipe=mixed, max_steps=2)
+    assert all(math.isfinite(loss) for loss in losses_of(tmp_path / "yolos")) and detector.dtype == torch.float32
     (narrow,) = [value for name, value in detector.named_parameters() if name.endswith("cls_token")]
     assert torch.isfinite(narrow).all()
 
@@ -122,9 +122,9 @@ def test_both_trainings_run_in_one_process_whatever_their_precision(tmp_path):
 
 @pytest.mark.parametrize("train", [train_bavit, train_yolos])
 def test_a_resumed_training_is_the_uninterrupted_one(train, tmp_path):
-    whole, _ = train(TINY, folder=tmp_path / "whole", max_steps=6)
+    whole = train(TINY, tmp_path / "whole", max_steps=6)
     for steps in (2, 5, 6):  # in the middle of the first epoch, of the second, and on
-        parts, _ = train(TINY, folder=tmp_path / "parts", max_steps=steps)
+        parts = train(TINY, tmp_path / "parts", max_steps=steps)
         assert max(int(row["step"]) for row in rows_of(tmp_path / "parts")) == steps
     assert_same(whole, parts)
     assert rows_of(tmp_path / "whole") == rows_of(tmp_path / "parts")
@@ -227,7 +227,7 @@ def test_choices_are_made_on_the_end_of_the_training_list():
 
 def test_trainings_log_their_measure_after_an_epoch(tmp_path):
     for train, name in ((train_bavit, "bavit"), (train_yolos, "yolos")):
-        train(TINY, folder=tmp_path / name, max_steps=3)
+        train(TINY, tmp_path / name, max_steps=3)
         (measure,) = [float(row["metric"]) for row in rows_of(tmp_path / name) if row["metric"]]
         assert 0 <= measure <= 1
 
@@ -242,10 +242,10 @@ def test_a_detector_goes_on_from_another_one_with_classes_of_its_own(tmp_path, m
     monkeypatch.setattr(detector_training, "fit_yolos", lambda model, *_, **named: started.update(named) or model)
     for path, own in ((stored("same"), 0), (stored("other", detector_data="voc2007"), 2)):
         torch.manual_seed(1)
-        detector, _ = train_yolos(TINY, folder=tmp_path / "next", start=path)
+        detector = train_yolos(TINY, tmp_path / "next", start=path)
         assert started["identity"]["start"]
         start = yolos.load_yolos(path).state_dict()
         new = [name for name, value in detector.state_dict().items() if not torch.equal(value, start[name])]
         assert len(new) == own and all(name.startswith("class_labels_classifier.layers.2.") for name in new)
     with pytest.raises(ValueError, match=r"wide.safetensors doesn't fit"):
-        train_yolos(TINY, start=stored("wide", num_detection_tokens=9))
+        train_yolos(TINY, tmp_path / "wide", start=stored("wide", num_detection_tokens=9))

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.usefixtures("tiny_world")
 RECIPE = Recipe(epochs=1, batch_size=4, lr=1e-3)
 SAMPLE = replace(get_profile("sample"), bavit_recipe=RECIPE, detector_recipe=RECIPE, finetune_recipe=RECIPE)
 TRAININGS = {
-    "bavit": lambda folder: bavit.train_bavit(SAMPLE, folder=folder),
-    "yolos": lambda folder: detector.train_yolos(SAMPLE, folder=folder),
+    "bavit": lambda folder: bavit.train_bavit(SAMPLE, folder),
+    "yolos": lambda folder: detector.train_yolos(SAMPLE, folder),
     "yolos-f": lambda folder: finetune(SAMPLE, folder=folder),
     "selector": lambda folder: selector_training.train_selector(SAMPLE, "focus-detr"),
 }

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..config import get_profile
 from ..cost import token_table
 from ..data.records import class_names
-from ..experiments.masking import detect_masked
+from ..experiments.benchmark import detect_masked
 from ..paper import PAPER, TRAINED_AT
 from ..pruning import keep_mask
 from ..yolos import PrunedYolos, create_yolos

@@ -34,11 +34,9 @@ class DownloadError(OSError):
 def fetch(name: str) -> Path:
     """Fetch a data set or weights into the data folder (`BAVIT_DATA_DIR`, or `data/`), unless it is there already.
 
-    Returns the folder (for COCO, of the pictures) or, for `vit-tiny`, the file. Raises ValueError for an unknown name,
-    DownloadError when the net, the disk or an archive fails; the next call then goes on.
+    Returns the folder (for COCO, of the pictures) or, for `vit-tiny`, the file. Raises DownloadError when the net, the
+    disk or an archive fails; the next call then goes on.
     """
-    if name not in SOURCES:
-        raise ValueError(f"unknown download {name!r}: choose one of {', '.join(SOURCES)}")
     root, sources = data_dir(), SOURCES[name]
     first = sources[0]
     try:

@@ -109,36 +109,32 @@ def export_pair(
 
     Raises ImportError where onnx, onnxscript or onnxruntime is missing.
     """
-    folder, meta = Path(folder), describe(bavit, detector)
-    folder.mkdir(parents=True, exist_ok=True)
+    meta = describe(bavit, detector)
     small, large = (torch.zeros(1, 3, *meta[f"{network}_size"]) for network in ("bavit", "yolos"))
-    keep = torch.arange(int(np.prod(meta["grid"])) // 2)
-    any_number = {"pixels": None, "keep": {0: torch.export.Dim("kept")}}
-    paths = [
-        _write(folder / "bavit.onnx", _Foreground(bavit), {"pixels": small}, ["foreground"], None, meta),
-        _write(
-            folder / "yolos.onnx", _Kept(detector), {"pixels": large, "keep": keep}, ["logits", "boxes"], any_number, meta
-        ),
-    ]
-    return paths + ([quantise(path) for path in paths] if int8 else [])
+    front = "bavit", _Foreground(bavit), {"pixels": small}, ["foreground"]
+    return _write_both(front, ("yolos", _Kept(detector), {"pixels": large}), folder, meta, int8)
 
 
 def export_inside(
     detector: YolosForObjectDetection, head: PatchHead, folder: str | Path, int8: bool = False
 ) -> list[Path]:
     """Writes the graphs before and behind a head, as of `export_pair`."""
-    folder, config = Path(folder), detector.config
-    folder.mkdir(parents=True, exist_ok=True)
-    meta = describe(None, detector) | {"after_layers": head.after_layers}
+    config, meta = detector.config, describe(None, detector) | {"after_layers": head.after_layers}
     pixels, patches = torch.zeros(1, 3, *meta["yolos_size"]), int(np.prod(meta["grid"]))
-    inputs = {"tokens": torch.zeros(1, 1 + patches + config.num_detection_tokens, config.hidden_size)}
-    inputs["keep"] = torch.arange(patches // 2)
-    any_number = {"tokens": None, "keep": {0: torch.export.Dim("kept")}}
-    first, rest = _First(detector, head), _Rest(detector, head)
-    paths = [
-        _write(folder / "first.onnx", first, {"pixels": pixels}, ["foreground", "tokens"], None, meta),
-        _write(folder / "rest.onnx", rest, inputs, ["logits", "boxes"], any_number, meta),
-    ]
+    tokens = torch.zeros(1, 1 + patches + config.num_detection_tokens, config.hidden_size)
+    front = "first", _First(detector, head), {"pixels": pixels}, ["foreground", "tokens"]
+    return _write_both(front, ("rest", _Rest(detector, head), {"tokens": tokens}), folder, meta, int8)
+
+
+def _write_both(front: tuple, back: tuple, folder: str | Path, meta: dict, int8: bool) -> list[Path]:
+    """The graph that says what to keep, and the one that runs on any number of kept patches; in 8 bits, too."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    name, module, inputs = back
+    any_number = dict.fromkeys(inputs) | {"keep": {0: torch.export.Dim("kept")}}
+    inputs = inputs | {"keep": torch.arange(int(np.prod(meta["grid"])) // 2)}
+    graphs = (*front, None), (name, module, inputs, ["logits", "boxes"], any_number)
+    paths = [_write(folder / f"{name}.onnx", *graph, meta) for name, *graph in graphs]
     return paths + ([quantise(path) for path in paths] if int8 else [])
 
 

@@ -6,31 +6,64 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from transformers import YolosForObjectDetection
+from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
-from ..bavit import create_bavit, foreground_probability
-from ..config import DEPTHS, Profile, get_profile
-from ..cost import measure_latency, multiply_adds
-from ..data.records import class_names
+from ..bavit import foreground_probability
+from ..config import Profile, get_profile
+from ..cost import measure_latency, multiply_adds, random_pair
+from ..packed import run_block
 from ..pruning import detector_keep, resize_grid, threshold_for_sparsity
-from ..yolos import PrunedYolos, create_yolos
-from .masking import detect_masked
+from ..yolos import PrunedYolos
 from .peak_memory import measure_peak_memory
 
 SPARSITIES = (0.0, 0.05, 0.1, 0.2, 0.29, 0.35, 0.46, 0.6, 0.7)
-WRONG_WAYS = {"mask": False, "pad": True}  # of `masking.detect_masked`, measured at one sparsity
+WRONG_WAYS = {"mask": False, "pad": True}  # of `detect_masked`, measured at one sparsity
 WRONG_AT = 0.35
 
 
+def detect_masked(
+    detector: YolosForObjectDetection, pixel_values: Tensor, keep: Tensor, pad: bool = False
+) -> YolosObjectDetectionOutput:
+    """A detector on `pixel_values [B, 3, H, W]` that computes every token, and hides the pruned ones as keys.
+
+    It detects what gathering detects, and gains little or nothing. `keep` is boolean `[B, rows, cols]` on the patch
+    grid. With `pad` the kept tokens of each picture are moved to the front first, and the batch is cut at its longest
+    picture. Returns transformers' output, with logits `[B, D, classes + 1]` and pred_boxes `[B, D, 4]`.
+    """
+    count = detector.config.num_detection_tokens
+    x = detector.vit.embeddings(pixel_values)
+    seen = F.pad(keep.flatten(1), (1, count), value=True)
+    lengths = seen.sum(dim=1)
+    if pad:
+        front = (~seen).int().argsort(dim=1, stable=True)[:, : lengths.max()]
+        x = x.take_along_dim(front[..., None], dim=1)
+        seen = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
+    for layer in detector.vit.encoder.layer:
+        x = run_block(layer, x, partial(_attend, seen[:, None, None]))
+    ends = lengths[:, None] if pad else seen.shape[1]
+    places = torch.arange(-count, 0, device=x.device).expand(len(x), count) + ends
+    queries = detector.vit.layernorm(x.take_along_dim(places[..., None], dim=1))
+    return YolosObjectDetectionOutput(
+        logits=detector.class_labels_classifier(queries), pred_boxes=detector.bbox_predictor(queries).sigmoid()
+    )
+
+
+def _attend(seen: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float) -> Tensor:
+    """Attention of `[B, N, heads, head_dim]` to the keys in boolean `[B, 1, 1, N]` alone."""
+    batched = (part.transpose(1, 2) for part in (query, key, value))
+    return F.scaled_dot_product_attention(*batched, attn_mask=seen, dropout_p=dropout, scale=scale).transpose(1, 2)
+
+
 class _Pair:
-    """A BAViT and a detector of a profile's sizes with random weights: time doesn't depend on them."""
+    """A profile's `random_pair` and a batch: time doesn't depend on weights."""
 
     def __init__(self, profile: Profile, batch: int, device: str = "cpu"):
-        torch.manual_seed(0)
         self.profile, self.device = profile, device
-        self.bavit = create_bavit(DEPTHS["bavit-small"], profile.bavit_img_size).eval().to(device)
-        detector = create_yolos(class_names(profile.detector_data), **profile.detector_shape)
-        self.detector = PrunedYolos(detector).eval().to(device)
+        bavit, detector = random_pair(profile)
+        self.bavit, self.detector = bavit.to(device), PrunedYolos(detector).eval().to(device)
         self.small, self.large = (
             torch.randn(batch, 3, size, size, device=device)
             for size in (profile.bavit_img_size, profile.detector_img_size)

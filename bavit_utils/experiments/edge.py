@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from ..bavit import create_bavit, save_bavit
-from ..config import DEPTHS, Profile
-from ..cost import measure_latency
-from ..data.records import Record, class_names
+from ..bavit import save_bavit
+from ..config import Profile
+from ..cost import measure_latency, random_pair
+from ..data.records import Record
 from ..edge import detector as graphs
 from ..edge import on_torch
 from ..edge.detector import Detector, as_detections, fixed_run
@@ -20,7 +20,7 @@ from ..edge.export import export_pair
 from ..edge.on_torch import TorchDetector
 from ..metrics import DetectionEvaluation, bootstrap_ap, paired_difference
 from ..sweep import keep_at
-from ..yolos import create_yolos, save_yolos
+from ..yolos import save_yolos
 from .peak_memory import measure_peak_memory
 
 KINDS = (("torch", "fp32"), ("torch", "bf16"), ("onnxruntime", "fp32"), ("onnxruntime", "int8"))
@@ -98,7 +98,9 @@ def time_rows(profiles: Sequence[Profile], threads: Sequence[int] = (1, 2), repe
     for profile in profiles:
         with TemporaryDirectory() as name:
             folder = Path(name)
-            pair = _random_pair(profile, folder)
+            pair = random_pair(profile)
+            save_bavit(pair[0], folder / "bavit.safetensors")  # as ours are stored
+            save_yolos(pair[1], folder / "yolos.safetensors", bits=8)
             export_pair(*pair, folder, int8=True)
             for count in threads:
                 found = _timed(profile, detectors(*pair, folder, count), repeats)
@@ -108,16 +110,6 @@ def time_rows(profiles: Sequence[Profile], threads: Sequence[int] = (1, 2), repe
                     found += _rounded(profile, folder, repeats, count)
                 rows += found
     return rows
-
-
-def _random_pair(profile: Profile, folder: Path) -> tuple:
-    """BAViT and detector of a profile's sizes with random weights, stored in the folder as ours are."""
-    torch.manual_seed(0)
-    bavit = create_bavit(DEPTHS["bavit-small"], profile.bavit_img_size).eval()
-    detector = create_yolos(class_names(profile.detector_data), **profile.detector_shape).eval()
-    save_bavit(bavit, folder / "bavit.safetensors")
-    save_yolos(detector, folder / "yolos.safetensors", bits=8)
-    return bavit, detector
 
 
 def _timed(profile: Profile, every: dict[tuple[str, str], Detector], repeats: int) -> list[dict]:

@@ -10,16 +10,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..bavit import create_bavit, foreground_probability
+from ..bavit import foreground_probability
 from ..config import PATCH_SIZE, Profile
-from ..cost import measure_latency
-from ..data.records import Record, class_names
+from ..cost import measure_latency, random_pair
+from ..data.records import Record
 from ..inside import PatchHead
 from ..metrics import DetectionEvaluation, paired_difference
 from ..pruning import detector_keep
 from ..selectors.merging import MergedYolos
 from ..sweep import read_detections
-from ..yolos import PrunedYolos, create_yolos
+from ..yolos import PrunedYolos
 from .inside import FEW, SPARSITIES, Point, file_name
 
 FAMILIES = {"resolution": "dense|resolution", "front": "dense|.*bavit-small", "inside": "dense|.*(inside|adaptive)"}
@@ -47,16 +47,14 @@ def measure_times(
     `kept` are the rows' counts of kept patches. Weights and pictures are random, as time doesn't depend on them; sides
     are `scale` times the points'.
     """
-    torch.manual_seed(0)
-    shape = profile.detector_shape | {"img_size": scale * profile.detector_img_size}
-    detector = create_yolos(class_names(profile.detector_data), **shape)
+    bavit, detector = random_pair(profile, scale)
     side = scale * profile.bavit_img_size
-    bavit, small = create_bavit(2, side).eval(), torch.randn(batch, 3, side, side)
-    works = {}
+    small, works = torch.randn(batch, 3, side, side), {}
     for point, counts in kept.items():
         side = scale * (point.side or profile.detector_img_size)
         grid, large = (side // PATCH_SIZE,) * 2, torch.randn(batch, 3, side, side)
-        masks = [_random_mask(grid, [scale**2 * n for n in (stage[:1] if batch == 1 else stage[1:])]) for stage in counts]
+        wanted = [[scale**2 * n for n in (stage[:1] if batch == 1 else stage[1:])] for stage in counts]
+        masks = [_random_mask(grid, stage, point.coarse) for stage in wanted]
         stages, inside = point.stages or (point.after_layers,), point.by in ("head", "adaptive")
         heads = [_Given(layer, mask) for layer, mask in zip(stages, masks[1:])] if inside else []
         model = PrunedYolos(detector, heads, point.coarse)
@@ -74,8 +72,15 @@ def measure_times(
     return {point: row["median_ms"] for point, row in zip(works, rows, strict=True)}
 
 
-def _random_mask(grid: tuple[int, int], counts: Sequence[int]) -> Tensor:
-    """Boolean [len(counts), rows, cols] with so many patches each."""
+def _random_mask(grid: tuple[int, int], counts: Sequence[int], coarse: bool = False) -> Tensor:
+    """Boolean [len(counts), rows, cols] with so many patches each; if `coarse`, so many tokens once the rest is merged.
+
+    It then keeps whole cells of two by two: four tokens each, where the others become one.
+    """
+    if coarse:
+        cells = grid[0] // 2, grid[1] // 2
+        blocks = _random_mask(cells, [round((count - cells[0] * cells[1]) / 3) for count in counts])
+        return blocks.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
     order = torch.rand(len(counts), grid[0] * grid[1]).argsort(dim=1).argsort(dim=1)
     return (order < torch.tensor(counts)[:, None]).unflatten(1, grid)
 

@@ -98,34 +98,6 @@ def tuned_points(profile: Profile, name: str) -> list[Point]:
     return [replace(point, detector=name) for point in found]
 
 
-class Counted(PrunedYolos):
-    """Remembers what each of its stages kept: the masks of the whole pictures' list, one stage after another."""
-
-    def __init__(self, *args, **options):
-        super().__init__(*args, **options)
-        self.masks: list[list[Tensor]] = []
-
-    def _embed(self, pixel_values: Tensor, keep: Tensor):
-        embedded = super()._embed(pixel_values, keep)
-        self._stage = 0
-        self._remember(embedded[-1])
-        return embedded
-
-    def _prune(self, tokens: Tensor, keep: Tensor, choose):
-        pruned = super()._prune(tokens, keep, choose)
-        self._stage += 1
-        self._remember(pruned[-1])
-        return pruned
-
-    def _remember(self, kept: Tensor) -> None:
-        self.masks += [[]] * (self._stage == len(self.masks))
-        self.masks[self._stage] = [*self.masks[self._stage], kept]
-
-    def kept(self) -> list[Tensor]:
-        """Boolean [N, rows, cols] for each stage."""
-        return [torch.cat(stage) for stage in self.masks]
-
-
 @dataclass
 class Comparison:
     """What all points share: a profile, its detectors, heads by detector and layer, and two lists of pictures."""
@@ -198,10 +170,12 @@ class Comparison:
         options = {"square_side": side, "sizes": [record.size for record in self.records]}
         if point.by == "tome":
             return predict(MergedYolos(PrunedYolos(detector), point.sparsity).eval(), self.images(side), **options), []
-        counted = Counted(detector, self.adaptive.get(point.sparsity, ()) if point.by == "adaptive" else (), point.coarse)
+        heads = self.adaptive.get(point.sparsity, ()) if point.by == "adaptive" else ()
+        pruned = PrunedYolos(detector, heads, point.coarse).eval()
+        pruned.kept = []
         keep = self.keep(point) if point.by not in ("", "adaptive") else None
-        found = predict(counted.eval(), self.images(side), keep, point.after_layers, **options)
-        return found, counted.kept()
+        found = predict(pruned, self.images(side), keep, point.after_layers, **options)
+        return found, [torch.cat(stage) for stage in zip(*pruned.kept, strict=True)]
 
     def keep(self, point: Point) -> Tensor:
         """The mask of all pictures at the threshold that reaches the sparsity on `dev`: boolean [N, rows, cols]."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from ..annotations import overlaps
 from ..data.records import Record
 from ..metrics import DetectionEvaluation
 
@@ -35,13 +36,14 @@ def object_table(
         wrong["n_dense"] += len(before[0])
         wrong["removed"] += int((~_has_counterpart(before, after)).sum())
         wrong["new"] += int((~_has_counterpart(after, before)).sum())
-        height, width = record.size
+        (height, width), (x1, y1, x2, y2) = record.size, record.boxes.astype(np.float64).T
         touches = (record.boxes[:, :2] <= _BORDER).any(axis=1)
         touches |= (record.boxes[:, 2:] >= [width - _BORDER, height - _BORDER]).any(axis=1)
+        down, across = overlaps(y1, y2, height, len(kept)), overlaps(x1, x2, width, len(kept[0]))
+        shares = ((down @ kept) * across).sum(axis=1) / (down.sum(axis=1) * across.sum(axis=1))
         for j in np.flatnonzero(~(record.difficult | record.crowd)):
             size = [name for name, area in _SIZES.items() if record.areas[j] >= area][-1]
-            share = _kept_share(record.boxes[j] / [width, height, width, height], kept)
-            rows.append((size, bool(touches[j]), share, bool(hits[j]), bool(hits_pruned[j])))
+            rows.append((size, bool(touches[j]), float(shares[j]), bool(hits[j]), bool(hits_pruned[j])))
     return pd.DataFrame(rows, columns=["size", "truncated", "kept", "found_dense", "found_pruned"]), wrong
 
 
@@ -88,10 +90,9 @@ def _overlaps(one: list[Tensor], other: list[Tensor]) -> Tensor:
 def _match(record: Record, boxes: Tensor, labels: Tensor) -> tuple[np.ndarray, Tensor]:
     """Which objects are found, bool [n], one detection each; and which detections are false positives, bool [m]."""
     objects = [torch.from_numpy(record.boxes), torch.from_numpy(record.labels)]
-    overlaps = _overlaps([boxes, labels], objects)
     ignored = torch.from_numpy(record.difficult | record.crowd)
     hits, false = np.zeros(len(ignored), dtype=bool), torch.ones(len(boxes), dtype=torch.bool)
-    for i, row in enumerate(overlaps):
+    for i, row in enumerate(_overlaps([boxes, labels], objects)):
         free = row * torch.from_numpy(~hits) * ~ignored
         if len(row) and free.max() >= MIN_IOU:
             hits[free.argmax()], false[i] = True, False
@@ -105,12 +106,3 @@ def _has_counterpart(one: list[Tensor], other: list[Tensor]) -> Tensor:
     if not len(other[0]):
         return torch.zeros(len(one[0]), dtype=torch.bool)
     return (_overlaps(one, other) >= MIN_IOU).any(dim=1)
-
-
-def _kept_share(box: np.ndarray, kept: np.ndarray) -> float:
-    """The share of a box's area, xyxy in 0 to 1, that lies on kept patches, bool [rows, cols]."""
-    sides = []
-    for low, high, count in ((box[1], box[3], kept.shape[0]), (box[0], box[2], kept.shape[1])):
-        edges = np.arange(count)
-        sides.append(np.clip(np.minimum(high * count, edges + 1) - np.maximum(low * count, edges), 0, None))
-    return float(sides[0] @ kept @ sides[1] / (sides[0].sum() * sides[1].sum()))

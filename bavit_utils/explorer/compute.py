@@ -136,10 +136,6 @@ class Pruner:
         """What the detector finds on the kept patches."""
         return self.detector.found(picture, keep, self.after_layers)
 
-    def knows(self, picture: Picture, keep: Tensor) -> bool:
-        """Is it remembered?"""
-        return self.detector.knows(picture, keep, self.after_layers)
-
     def keep(self, picture: Picture, threshold: float, fill_steps: int = 0, resize: str = "nearest") -> Tensor:
         """The keep mask, boolean [1, *detector grid]."""
         return detector_keep(self.map(picture), threshold, self.profile.detector_grid, fill_steps, resize)

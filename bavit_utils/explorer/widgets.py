@@ -18,11 +18,6 @@ _REST_SECONDS = 0.25  # without a move, after which the detector runs
 _OWN = "your own images"
 
 
-def threshold_explorer(profile: Profile) -> "ThresholdExplorer":
-    """An image to choose and a threshold to drag; it finds images and checkpoints, and says what is not at hand."""
-    return ThresholdExplorer(profile)
-
-
 def _one_at_a_time(method):
     """Moves come from the notebook's cells and, in another thread, from the browser."""
 
@@ -35,7 +30,9 @@ def _one_at_a_time(method):
 
 
 class ThresholdExplorer(ExplorerParts):
-    """Shows itself in a notebook. `slider` is the threshold; `source` and `picture` choose what is looked at, `upload`
+    """An image to choose and a threshold to drag; it finds images and checkpoints, and says what is not at hand.
+
+    It shows itself in a notebook. `slider` is the threshold; `source` and `picture` choose what is looked at, `upload`
     adds to it; `bavit`, `fill` and `resize` choose how the keep mask comes about.
 
     The map and the kept patches follow every move, the boxes a hand that rests: a quarter of a second after the last
@@ -190,7 +187,7 @@ class ThresholdExplorer(ExplorerParts):
         self.map_view.value = drawing.map_view(self._canvas, fg_prob[0].numpy(), above)
         self.keep_view.value = drawing.keep_view(self._canvas, keep[0].numpy(), pruner.truth(picture))
         self.bar.value = drawing.bar(threshold)
-        if detector and pruner.knows(picture, keep) and detector.knows(picture):
+        if detector and detector.knows(picture, keep, pruner.after_layers) and detector.knows(picture):
             self.settle()
             return
         self.numbers.value = drawing.tiles(pruner.numbers(picture, keep))

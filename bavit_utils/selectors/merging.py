@@ -76,11 +76,9 @@ def match(metric: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """ToMe's bipartite soft matching of patches by `metric [B, N, C]`, every second one against the others.
 
     The `count` closest pairs by cosine: `source [B, count]` among the even patches, `target [B, count]` among the odd
-    ones, and the even patches that stay, `[B, N / 2 - count]`. Raises ValueError for more than half of the patches.
+    ones, and the even patches that stay, `[B, N / 2 - count]`.
     """
     even, odd = F.normalize(metric[:, ::2], dim=-1), F.normalize(metric[:, 1::2], dim=-1)
-    if not 0 <= count <= odd.shape[1]:
-        raise ValueError(f"of {metric.shape[1]} patches at most {odd.shape[1]} can be merged at once, not {count}")
     closest, partner = (even @ odd.mT).max(dim=-1)
     order = closest.argsort(dim=-1, descending=True)
     source = order[:, :count]

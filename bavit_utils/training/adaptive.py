@@ -52,23 +52,14 @@ def learn_thresholds(
         for group in optimizer.param_groups:
             group["lr"] = RATE * (1 - step / STEPS)
         optimizer.step()
-    return [_with_cut(PatchHead, head, cut) for head, cut in zip(heads, cuts.tolist(), strict=True)]
+    return [_with_cut(head, cut) for head, cut in zip(heads, cuts.tolist(), strict=True)]
 
 
-def _with_cut(kind: type[PatchHead], head: PatchHead, cut: float) -> PatchHead:
+def _with_cut(head: PatchHead, cut: float) -> PatchHead:
     """A copy of a head that keeps what is above a cut in the logits, foreground less background."""
-    copied = kind(head.after_layers, 1 / (1 + math.exp(cut)))
+    copied = PatchHead(head.after_layers, 1 / (1 + math.exp(cut)))
     copied.load_state_dict(head.state_dict())
     return copied.eval()
-
-
-class _Counting(PatchHead):
-    """Remembers the share that it keeps of each picture."""
-
-    def keep(self, tokens: Tensor, given: Tensor) -> Tensor:
-        kept = super().keep(tokens, given)
-        self.shares = [*getattr(self, "shares", ()), *kept.flatten(1).float().mean(dim=1).tolist()]
-        return kept
 
 
 def move_to_budget(
@@ -78,21 +69,21 @@ def move_to_budget(
     config = detector.config
     images = [warp(image, tuple(config.image_size)) for image in images]  # once, for every shift
     layers, cuts = config.num_hidden_layers, [math.log(1 / head.threshold - 1) for head in heads]
-    ends = [*(head.after_layers for head in heads[1:]), layers]
+    ends = [*(head.after_layers for head in heads), layers]
 
     def computed(shift: float) -> float:
-        counting = [_with_cut(_Counting, head, cut + shift) for head, cut in zip(heads, cuts)]
-        predict(PrunedYolos(detector, counting).eval(), images)
-        spans = zip(counting, ends, strict=True)
-        pruned = sum((end - head.after_layers) * (1 - float(np.mean(head.shares))) for head, end in spans)
-        return 1 - pruned / layers
+        pruned = PrunedYolos(detector, [_with_cut(head, cut + shift) for head, cut in zip(heads, cuts)]).eval()
+        pruned.kept = []
+        predict(pruned, images)
+        shares = [torch.cat(stage).double().mean().item() for stage in zip(*pruned.kept, strict=True)]
+        return float(np.diff([0, *ends]) @ shares) / layers
 
     low, high = -_FARTHEST, _FARTHEST
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         reached = computed(middle)
         low, high = (middle, high) if reached > budget else (low, middle)
-    return [_with_cut(PatchHead, head, cut + middle) for head, cut in zip(heads, cuts)], reached
+    return [_with_cut(head, cut + middle) for head, cut in zip(heads, cuts)], reached
 
 
 def _soft_forward(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..annotations import stacked_labels
 from ..bavit import accumulative_cross_entropy, create_bavit, foreground_maps, token_weight
-from ..config import DEPTHS, PATCH_SIZE, Profile, Recipe, run_folder
+from ..config import DEPTHS, PATCH_SIZE, Profile, Recipe
 from ..data import pretrained
 from ..data.records import Record, load_training_lists
 from ..images import warp
@@ -19,28 +19,27 @@ from .pictures import TokenPictures
 
 def train_bavit(
     profile: Profile,
+    folder: Path,
     model: str = "bavit-small",
     dataset: str | None = None,
     rule: str | None = None,
     seed: int = 0,
     recipe: Recipe | None = None,
-    folder: Path | None = None,
     limit: int | None = None,
     max_steps: int | None = None,
-) -> tuple[nn.Module, Path]:
-    """Train `bavit-small` or `bavit-large` by Eq. 3 on a training split (section 3.4); returns it and its folder.
+) -> nn.Module:
+    """Train `bavit-small` or `bavit-large` by Eq. 3 on a training split (section 3.4), in `folder`; returns it.
 
     Data set and rule default to the profile's. After each epoch the token accuracy on the last pictures of the training
     list is logged.
     """
     dataset, rule = dataset or profile.bavit_data, rule or profile.bavit_rule
-    folder = folder or run_folder(f"{model}-{dataset}-{rule}{profile.suffix}-seed{seed}")
     train, dev = token_records(dataset, limit)
     torch.manual_seed(seed)
     bavit = create_bavit(DEPTHS[model], profile.bavit_img_size, pretrained.imagenet_blocks())
     data = TokenPictures(train, profile.bavit_img_size, recipe or profile.bavit_recipe, rule, seed)
     identity = {"model": model, "dataset": dataset, "rule": rule}
-    return fit_bavit(bavit, data, dev, folder, identity=identity, max_steps=max_steps), folder
+    return fit_bavit(bavit, data, dev, folder, identity=identity, max_steps=max_steps)
 
 
 def token_records(dataset: str, limit: int | None = None) -> tuple[list[Record], list[Record]]:

@@ -10,7 +10,7 @@ from transformers import YolosConfig, YolosForObjectDetection
 from transformers.loss.loss_for_object_detection import HungarianMatcher, ImageLoss
 from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
-from ..config import PATCH_SIZE, Profile, Recipe, run_folder
+from ..config import PATCH_SIZE, Profile, Recipe
 from ..data import pretrained
 from ..data.records import Record, class_names, load_training_lists
 from ..images import renormalise, to_batch
@@ -60,15 +60,15 @@ def detection_loss(output: YolosObjectDetectionOutput, targets: list[dict[str, T
 
 def train_yolos(
     profile: Profile,
+    folder: Path,
     seed: int = 0,
     recipe: Recipe | None = None,
-    folder: Path | None = None,
     limit: int | None = None,
     max_steps: int | None = None,
     start: Path | None = None,
     max_minutes: float | None = None,
-) -> tuple[nn.Module, Path]:
-    """Train the profile's YOLOS from the ImageNet blocks by the Hungarian loss; returns it and its folder.
+) -> nn.Module:
+    """Train the profile's YOLOS from the ImageNet blocks by the Hungarian loss, its state in `folder`; returns it.
 
     `start` is the checkpoint of another detector to go on from, which knows already where objects are: one of the same
     shape, save that it may know other classes. After each epoch the AP50 on the last pictures of the training list is
@@ -86,9 +86,8 @@ def train_yolos(
         some = [data.picture(index) for index in range(0, len(data), -(-len(data) // 64))]
         start_as_patches(model.detector, to_batch(some, profile.detector_img_size))
     identity = {"model": "yolos", "dataset": profile.detector_data, "start": short_hash(start) if start else None}
-    folder = folder or run_folder(f"yolos-{profile.detector_data}{profile.suffix}-seed{seed}")
-    trained = fit_yolos(model, data, dev, folder, identity=identity, max_steps=max_steps, max_minutes=max_minutes)
-    return trained.detector, folder
+    stops = {"max_steps": max_steps, "max_minutes": max_minutes}
+    return fit_yolos(model, data, dev, folder, identity=identity, **stops).detector
 
 
 def _start_from(detector: YolosForObjectDetection, path: Path) -> None:
@@ -148,7 +147,8 @@ def fit_yolos(
         if not recipe.shared_heads:
             return loss
         if keep is None:
-            keep = torch.ones(len(pixels), *_grid_of(pixels), dtype=torch.bool, device=pixels.device)
+            grid = (side // PATCH_SIZE for side in pixels.shape[2:])
+            keep = torch.ones(len(pixels), *grid, dtype=torch.bool, device=pixels.device)
         with torch.autocast(pixels.device.type, enabled=False):
             return loss + patch_loss(model.detector, output.last_hidden_state, targets, keep)
 
@@ -156,7 +156,3 @@ def fit_yolos(
     return fit(
         model, data, loss_of, folder, evaluate if dev else None, collate_detection, recipe.clip, identity, **stops
     )
-
-
-def _grid_of(pixels: Tensor) -> tuple[int, int]:
-    return pixels.shape[2] // PATCH_SIZE, pixels.shape[3] // PATCH_SIZE

@@ -138,11 +138,9 @@ def tune_inside(
 
     `way` is "inside" (pruned after `at` layers by a head that learns along, from the frozen one), "random" (pruned
     there at random), or "resolution" (with every token of pictures of `at` pixels). `stops` are `fit`'s. Returns the
-    detector, its head ("inside" alone), its folder, and what it was made from. ValueError for another way, for
-    `at` that doesn't fit it, and FileNotFoundError where a checkpoint is missing.
+    detector, its head ("inside" alone), its folder, and what it was made from. ValueError for `at` that doesn't fit,
+    and FileNotFoundError where a checkpoint is missing.
     """
-    if way not in ("inside", "random", "resolution"):
-        raise ValueError(f"a detector is tuned inside, random or at a resolution, not {way!r}")
     detector, path = profile_detector(profile, start)
     if not (0 < at < profile.detector_depth if way != "resolution" else at % PATCH_SIZE == 0 and at > 0):
         raise ValueError(f"{at} doesn't fit {way!r}: give a layer of {profile.detector_depth}, or whole patches of 16")

@@ -6,15 +6,17 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+import pandas as pd
 import torch
 from torch import nn
 
 from ..checks import write_whole, writing
+from ..results import save_rows
 from ..weights import described, fill_model, read_weights, save_weights
 
 
@@ -98,6 +100,19 @@ class Log:
         self.empty = False
         if "metric" in row:
             self.measured = row["step"]
+
+
+def read_curve(folder: Path) -> pd.DataFrame:
+    """The rows of a training's `log.csv`: numbers, nan where there is none."""
+    return pd.read_csv(folder / "log.csv", dtype=float)
+
+
+def store_curve(folder: Path, model: str, source: Mapping) -> None:
+    """Keep a training's log in `curves.json`, under its folder's name; of long ones every n-th step, at most 400."""
+    rows = read_curve(folder)
+    rows = rows[(rows.index % -(-len(rows) // 400) == 0) | rows["metric"].notna()]
+    rows = rows.astype(object).where(rows.notna(), None).to_dict("records")
+    save_rows("curves", folder.name, [{"model": model} | row for row in rows], source)
 
 
 class Interruption:

@@ -9,7 +9,7 @@ from accelerate import PartialState
 from ..config import Profile
 from ..data.records import Record, fingerprint
 from ..results import provenance
-from ..training.curves import store_curve
+from ..training.state import store_curve
 
 
 def device() -> str:

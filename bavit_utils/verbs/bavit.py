@@ -16,7 +16,7 @@ from ..experiments.postprocessing import postprocessing_rows
 from ..metrics import token_metrics
 from ..results import device_name, store
 from ..training.bavit import token_records, train_bavit
-from ..training.curves import read_curve, store_curve
+from ..training.state import read_curve, store_curve
 from ..training.loop import split_records
 from . import device, shown
 
@@ -32,7 +32,7 @@ def train(args: argparse.Namespace) -> None:
     check_pictures(records, rule)
     folder = run_folder(f"{args.model}-{dataset}-{rule}-{args.recipe}{profile.suffix}-seed{args.seed}")
     stops = {"limit": args.limit, "max_steps": args.max_steps}
-    model, _ = train_bavit(profile, args.model, dataset, rule, args.seed, recipe, folder, **stops)
+    model = train_bavit(profile, folder, args.model, dataset, rule, args.seed, recipe, **stops)
     if not PartialState().is_main_process:  # of several, the first one measures and stores
         return
     keep = args.store and args.recipe == "best" and args.seed == 0

@@ -40,7 +40,7 @@ def train(args: argparse.Namespace) -> None:
     name = f"yolos-{args.variant}" if args.variant else "yolos"
     recipe = replace(profile.detector_recipe, **VARIANTS.get(args.variant, {}))
     folder = run_folder(f"{name}-{profile.detector_data}{profile.suffix}-seed{args.seed}")
-    detector, folder = train_yolos(profile, folder=folder, start=args.start, **_schedule(recipe, args))
+    detector = train_yolos(profile, folder, start=args.start, **_schedule(recipe, args))
     _keep_detector(args, name, detector, folder, {"start": short_hash(args.start)} if args.start else {})
 
 

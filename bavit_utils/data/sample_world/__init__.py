@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
-from tqdm import tqdm
+from tqdm.contrib.concurrent import process_map
 
 from ... import config
-from ...checks import writing
+from ...checks import write_whole, writing
 from .canvas import Canvas
 from .shapes import SHAPES
 
@@ -85,39 +84,31 @@ def write_split(folder: Path, split: str, count: int | None = None, workers: int
             return target
     pictures = Path(folder) / split
     with writing(pictures):
-        _write(target, pictures, split, count, first_seed, workers)
-    return target
-
-
-def _write(target: Path, pictures: Path, split: str, count: int, first_seed: int, workers: int | None) -> None:
-    part = pictures.with_name(f".{split}-{os.getpid()}")
-    part.mkdir(parents=True, exist_ok=True)
-    try:
-        with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-            seeds, ids = range(first_seed, first_seed + count), range(1, count + 1)
-            jobs = pool.map(partial(_write_scene, part), seeds, ids, chunksize=8)
-            done = list(tqdm(jobs, total=count, desc=f"drawing {split}", unit="picture"))
-        shutil.rmtree(pictures, ignore_errors=True)
-        os.replace(part, pictures)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        drawn = _draw(pictures, count, first_seed, workers)
     content = {
         "info": {"description": f"BAViT sample world, {split}", "world_version": WORLD_VERSION},
-        "images": [image for image, _ in done],
-        "annotations": [{"id": i, **a} for i, a in enumerate((a for _, found in done for a in found), start=1)],
+        "images": [image for image, _ in drawn],
+        "annotations": [{"id": i, **a} for i, a in enumerate((a for _, found in drawn for a in found), start=1)],
         "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES, start=1)],
     }
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".part")  # of a killed call, it is written anew
-    temporary.write_text(json.dumps(content, separators=(",", ":")))
-    os.replace(temporary, target)
+    return write_whole(target, json.dumps(content, separators=(",", ":")).encode())
+
+
+def _draw(pictures: Path, count: int, first_seed: int, workers: int | None) -> list[tuple[dict, list[dict]]]:
+    """Write the folder of pictures, whole or not at all; returns their COCO records."""
+    part = pictures.with_name(f".{pictures.name}-{os.getpid()}")
+    part.mkdir(parents=True, exist_ok=True)
+    try:
+        seeds, ids = range(first_seed, first_seed + count), range(1, count + 1)
+        shown = {"desc": f"drawing {pictures.name}", "unit": "picture"}
+        drawn = process_map(partial(_write_scene, part), seeds, ids, max_workers=workers, chunksize=8, **shown)
+        shutil.rmtree(pictures, ignore_errors=True)
+        os.replace(part, pictures)
+        return drawn
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def ensure_train_split(count: int | None = None) -> Path:
     """Draw the training split into the cache if it isn't there; returns the annotation file."""
     return write_split(config.CACHE / "sample", "train", count)
-
-
-def ensure_val_split() -> Path:
-    """The bundled validation split's annotation file; it is drawn only where the bundle is missing."""
-    return write_split(config.SAMPLE_DIR, "val")
