@@ -13,8 +13,8 @@ from .data.download import fetch
 from .data.sample_world import ensure_train_split
 from .data.sources import SOURCES
 from .experiments.ablations import ABLATIONS
-from .headlines import REST, as_text, headlines, update_readme
-from .reproduce import notebook_paths, run_notebooks, write_figures_page
+from .pages.headlines import REST, as_text, headlines, update_readme
+from .pages.reproduce import notebook_paths, run_notebooks, write_figures_page
 from .selectors.heads import SELECTORS
 from .selectors.runs import COMPARED
 from .training.detector import VARIANTS

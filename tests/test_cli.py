@@ -12,7 +12,7 @@ from workshop import run
 from bavit_utils import cli
 from bavit_utils.cli import _parser, main
 from bavit_utils.config import CHECKPOINTS, REPO, get_profile
-from bavit_utils.headlines import as_text, headlines
+from bavit_utils.pages.headlines import as_text, headlines
 from bavit_utils.results import load_rows
 from bavit_utils.verbs import device, edge, yolos
 

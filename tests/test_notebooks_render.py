@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bavit_utils.config import REPO
-from bavit_utils.reproduce import notebook_paths
+from bavit_utils.pages.reproduce import notebook_paths
 
 PATHS = notebook_paths()
 MOST_OUTPUT, MOST_NOTEBOOK = 1.5e6, 5e6  # bytes: larger ones load slowly, or are not shown at all

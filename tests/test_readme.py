@@ -17,7 +17,7 @@ from bavit_utils.data.sources import Source
 from bavit_utils.edge.detector import edge_folder
 from bavit_utils.edge.export import export_pair
 from bavit_utils.edge.on_torch import load_pair
-from bavit_utils.reproduce import notebook_paths
+from bavit_utils.pages.reproduce import notebook_paths
 
 PAGES = ("README.md", "data/README.md", "CONTRIBUTING.md")
 TEXTS = {page: (REPO / page).read_text(encoding="utf-8") for page in PAGES}

@@ -54,7 +54,7 @@ def test_the_sample_world_is_neither_too_easy_nor_too_hard():
 
 def test_the_sweep_has_all_of_the_papers_sparsities():
     for bavit in ("bavit-small", "random", "oracle-mask"):
-        rows = load_rows("table2-sample", bavit=bavit, detector="yolos", **PLAIN)
+        rows = load_rows("table2-sample", bavit=bavit, detector="yolos", seed=[None, 0], **PLAIN)
         assert tuple(rows.sparsity) == SWEEP_SPARSITIES and set(PAPER_SPARSITIES) < set(SWEEP_SPARSITIES)
         assert (rows.sparsity_reached - rows.sparsity).abs().max() < 0.005
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from bavit_utils import headlines as module
+from bavit_utils.pages import headlines as module
 from bavit_utils.config import REPO, get_profile
-from bavit_utils.headlines import as_text, headlines, with_headlines
+from bavit_utils.pages.headlines import as_text, headlines, with_headlines
 from bavit_utils.results import NOT_RUN, save_rows
 from bavit_utils.sweep import Way
 

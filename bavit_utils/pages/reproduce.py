@@ -11,12 +11,12 @@ import nbformat
 import pandas as pd
 from nbconvert.preprocessors import CellExecutionError, ExecutePreprocessor
 
-from . import config
-from .config import Profile, figures_dir
-from .figures import in_256_colours, read_index, write_index
+from .. import config
+from ..config import Profile, figures_dir
+from ..figures import in_256_colours, read_index, write_index
+from ..results import NOT_RUN, load_rows
+from ..tables import markdown_table
 from .headlines import data_name
-from .results import NOT_RUN, load_rows
-from .tables import markdown_table
 
 CELL_SECONDS = 1200  # one cell may take so long
 PAPERS = {

@@ -7,9 +7,10 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from bavit_utils import config, reproduce
+from bavit_utils import config
 from bavit_utils.config import REPO, get_profile
-from bavit_utils.reproduce import figures_page, notebook_paths, run_notebooks
+from bavit_utils.pages import reproduce
+from bavit_utils.pages.reproduce import figures_page, notebook_paths, run_notebooks
 from bavit_utils.results import NOT_RUN, save_rows
 
 SAMPLE = get_profile("sample")

@@ -8,13 +8,13 @@ import textwrap
 import numpy as np
 import pandas as pd
 
-from . import config
-from .config import Profile, get_profile
-from .cost import multiply_adds
-from .paper import PAPER, TRAINED_AT
-from .results import NOT_RUN, load_rows
-from .sweep import PLAIN
-from .tables import markdown_table, shown_interval
+from .. import config
+from ..config import Profile, get_profile
+from ..cost import multiply_adds
+from ..paper import PAPER, TRAINED_AT
+from ..results import NOT_RUN, load_rows
+from ..sweep import PLAIN
+from ..tables import markdown_table, shown_interval
 
 AT = TRAINED_AT  # the sparsity that rows are about
 _DATA = {
