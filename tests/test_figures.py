@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -234,3 +235,13 @@ def test_an_interval_is_shown_in_per_cent_and_a_difference_in_points():
     assert shown_interval(0.98, 0.9744, 0.9851) == "98.0 [97.4, 98.5]"
     assert shown_interval(-0.028, -0.0371, 0.004, "+") == "-2.8 [-3.7, +0.4]"
     assert shown_interval(-0.0001, -0.003, 0.003, "+") == "+0.0 [-0.3, +0.3]"
+
+
+def test_of_overlapping_boxes_of_a_class_the_best_is_drawn_and_names_that_would_cover_each_other_are_left_out(image):
+    boxes = torch.tensor([[0, 0, 20, 20], [1, 0, 21, 20], [0, 1, 20, 21], [60, 40, 80, 50]]).float()
+    found = {"boxes": boxes, "scores": torch.tensor([0.8, 0.9, 0.7, 0.4]), "labels": torch.tensor([0, 0, 1, 0])}
+    assert figures.to_draw(found, 0.5).tolist() == [1, 2] and figures.to_draw(found, 0.3).tolist() == [1, 2, 3]
+    _, ax = plt.subplots()
+    figures.show_picture(ax, image)
+    figures.draw_boxes(ax, boxes[[1, 2, 3]], ["cat", "dog", "cow"])
+    assert [text.get_text() for text in ax.texts] == ["cat", "cow"] and len(ax.patches) == 3

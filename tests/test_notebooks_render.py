@@ -35,6 +35,13 @@ def test_outputs_are_small_enough_and_no_errors(path):
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_figure_is_shown_as_it_is_saved(path):
+    for cell in cells(path):
+        if "figures.save(fig" in "".join(cell["source"]):  # not in the cell before, without its labels
+            assert any("image/png" in output.get("data", {}) for output in cell["outputs"]), cell["id"]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_no_path_of_a_machine_is_left(path):
     texts = [json.dumps(cell | {"attachments": None}) for cell in cells(path)]
     texts = [re.sub(r'"image/\w+": "[^"]+"', "", text) for text in texts]  # encoded pictures may look like anything

@@ -16,6 +16,7 @@ from ..cost import measure_latency, multiply_adds
 from ..data.pretrained import profile_detector
 from ..data.records import class_names, with_classes_of
 from ..data.sources import SOURCES
+from ..figures import to_draw
 from ..inside import head_maps, load_heads
 from ..pruning import detector_keep
 from ..results import short_hash
@@ -86,7 +87,7 @@ class Detector:
             start = perf_counter()
             (found,) = predict(self.pruned, [picture.image], keep, after_layers)
             ms = 1000 * (perf_counter() - start)
-            sure = found["scores"] >= MIN_SCORE
+            sure = to_draw(found, MIN_SCORE)
             height, width = picture.image.shape[:2]
             boxes = found["boxes"][sure] / torch.tensor([width, height, width, height])
             names = [self._names[label] for label in found["labels"][sure].tolist()]
