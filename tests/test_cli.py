@@ -53,6 +53,7 @@ def test_the_documentation_names_the_commands_that_made_the_checkpoints():
     assert verbs >= {"train-bavit", "train-yolos", "finetune", "train-selector", "sweep", "compare", "bench"}
     for path in CHECKPOINTS.glob("*-sample*.safetensors"):
         name = path.name.split("-sample")[0].replace("yolos-f", "finetune").replace("yolos-control", "--sparsity 0")
+        name = name.replace("heads", "train-inside")
         assert any(name in re.sub("train-yolos", "yolos", command) for command in commands), name
 
 
