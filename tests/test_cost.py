@@ -47,10 +47,10 @@ def test_class_and_detection_tokens_shrink_the_reduction():
     assert table.reduction.round(3).tolist() == [0.233, 0.179]
 
 
-def test_sample_profile_pays_twice_the_share():
+def test_sample_profile_pays_the_papers_share_of_a_quarter_of_its_tokens():
     table = token_table([0.0, 0.1875, 0.35, 1.0], get_profile("sample"))
-    assert (table.tokens_bavit == 288).all() and (table.tokens_yolos == 1536).all()
-    assert table.reduction.tolist() == pytest.approx([-0.1875, 0.0, 0.1621, 0.8125], abs=1e-3)
+    assert (table.tokens_bavit == 288).all() and (table.tokens_yolos == 3072).all()
+    assert table.reduction.tolist() == pytest.approx([-0.09375, 0.09375, 0.25625, 0.90625], abs=1e-3)
     with pytest.raises(ValueError, match="share from 0 to 1"):
         token_table(35)
 
