@@ -29,9 +29,9 @@ def test_create_yolos_follows_its_profile_and_starts_from_no_zeros():
     model = create_yolos(class_names("sample"), **get_profile("sample").detector_shape)
     names = list(class_names("sample"))
     assert [model.config.id2label[i] for i in range(len(names))] == names and model.config.normalise == "bavit"
-    assert len(model.vit.encoder.layer) == 6 and model.config.num_detection_tokens == 25
+    assert len(model.vit.encoder.layer) == 12 and model.config.num_detection_tokens == 40
     embeddings = model.vit.embeddings
-    assert embeddings.position_embeddings.shape == (1, 1 + 16 * 16 + 25, 192)
+    assert embeddings.position_embeddings.shape == (1, 1 + 16 * 16 + 40, 192)
     for parameter in (embeddings.cls_token, embeddings.detection_tokens, embeddings.position_embeddings):
         assert 0.015 < parameter.std() < 0.025
 
