@@ -174,6 +174,14 @@ def test_who_is_best_is_chosen_on_dev_pictures_and_shown_on_the_others(compariso
     assert one["AP"] == pytest.approx(rows["AP"][3]) and one["delta_AP"] == pytest.approx(rows["AP"][3] - rows["AP"][1])
 
 
+def test_a_comparison_in_which_only_ours_was_tuned_does_not_count():
+    ways = [("inside", "tuned"), ("inside", "frozen"), ("resolution", "frozen")]
+    rows = [{"time": "gmacs", "speed": 1.5, "part": "all", "family": family, "trained": trained} for family, trained in ways]
+    rows += [row | {"speed": 1.2, "trained": "tuned"} for row in rows[1:]]
+    kept = ranking.fair(pd.DataFrame(rows, index=[7, 8, 9, 10, 11]))
+    assert kept.index.tolist() == [8, 9, 10, 11]
+
+
 def test_choices_are_paired_two_and_two(comparison, tmp_path, monkeypatch):
     monkeypatch.setattr(ranking, "SPARSITIES", (0.5,))
     there = replace(comparison, folder=tmp_path)

@@ -95,7 +95,7 @@ def test_the_smaller_image_is_the_largest_that_costs_no_more(stored):
 def test_pruning_inside_stands_beside_the_best_smaller_image_that_is_as_fast(stored, tmp_path):
     common = {"part": "all", "time": "latency_512_ms_b1", "sparsity": 0.5, "n_images": 800}
     rows = [
-        common | {"speed": speed, "family": family, "method": method, "delta_AP": delta, "delta_low": delta - 0.01,
+        common | {"speed": speed, "family": family, "method": method, "trained": "frozen", "delta_AP": delta, "delta_low": delta - 0.01,
                   "delta_high": delta + 0.01}
         for speed, delta in ((1.3, 0.004), (1.6, -0.02), (2.0, 0.5))
         for family, method in (("inside", "inside-4"), ("resolution", "resolution-224"))
@@ -145,9 +145,13 @@ def test_what_came_out_is_said_in_words_that_follow_from_the_rows(stored, tmp_pa
     fast = [row | {"speedup": 1.31} for row in throughput(profile="voc-512", batch=8)]
     stored("throughput-cpu", *fast)
     assert "throughput holds on our CPU" in module.in_short()[1]
-    common = {"part": "all", "time": "latency_512_ms_b1", "family": "inside", "n_images": 800}
+    common = {"part": "all", "time": "latency_512_ms_b1", "n_images": 800}
     ends = [(0.1, 0.2), (-0.1, 0.1), (-0.3, -0.2)]
-    rows = [common | {"speed": 1.0 + low, "delta_low": low, "delta_high": high} for low, high in ends]
+    rows = [common | {"speed": 1.0 + low, "delta_low": low, "delta_high": high, "family": family, "trained": "tuned"}
+            for low, high in ends for family in ("inside", "resolution")]  # fmt: skip
+    only_ours = {"speed": 2.0, "delta_low": 0.1, "delta_high": 0.2}
+    rows += [common | only_ours | {"family": family, "trained": trained}
+             for family, trained in (("inside", "tuned"), ("resolution", "frozen"))]  # fmt: skip
     save_rows("inside-voc", "frontier", rows, SOURCE, tmp_path)
     assert "clearly ahead at 1, clearly behind at 1 of 3 speeds" in module.in_short()[2]
 

@@ -118,6 +118,14 @@ def frontier(
     return best
 
 
+def fair(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `frontier` without those whose detector was trained on for its way while the lower resolution's wasn't."""
+    at = ["time", "speed", "part"]
+    rival = rows.loc[rows["family"] == "resolution", [*at, "trained"]].rename(columns={"trained": "rival"})
+    both = rows.merge(rival, on=at, how="left")
+    return rows[((both["trained"] != "tuned") | (both["rival"] == "tuned")).to_numpy()]
+
+
 def _held_out(folder: Path, name: str, dev: int, records: list[Record]) -> list[dict]:
     """The detections of a row on `records`; ValueError where they were kept of other pictures."""
     found = read_detections(folder / f"{name}.safetensors")[dev:]
