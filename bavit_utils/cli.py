@@ -148,6 +148,7 @@ _ARGUMENTS = {
     "--int8": {"action": "store_true", "help": "the graphs in 8 bits, too; `detect` runs these"},
     "--threads": {"nargs": "+", "type": _at_least(1), "default": [1, 2], "metavar": "N", "help": "default: 1 2"},
     "--repeats": {"type": _at_least(1), "default": 20, "metavar": "N", "help": "timed rounds; default: 20"},
+    "--ranked": {"action": "store_true", "help": "with --inside: not timed again, ranked anew by the stored times"},
 }  # fmt: skip
 
 # In groups, in the order of use: a verb, what it does, what it can be given, and examples, separated by semicolons.
@@ -179,7 +180,7 @@ _VERBS = {
         ("objects", yolos.lost_objects, "--profile --limit --store --seed --selectors --detector --readout",
          "--profile sample --store"),
         ("compare", selectors.compare, "--profile --limit --store --selectors:all", "--profile sample --store"),
-        ("bench", yolos.bench, "--profile --store --inside:bench --repeats", "--profile voc-512 --store"),
+        ("bench", yolos.bench, "--profile --store --inside:bench --ranked --repeats", "--profile voc-512 --store"),
     ),
     "Showing": (
         ("notebooks", notebooks, "numbers --profile --refresh", "06 08 --profile sample --refresh"),

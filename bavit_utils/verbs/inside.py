@@ -106,7 +106,10 @@ def bench(args: argparse.Namespace) -> None:
     At the profile's size and at twice its side, one picture and eight; the speed by multiply-adds is a column, too.
     """
     profile = get_profile(args.profile)
-    times = _times(profile, args.repeats)
+    stored = load_rows(f"inside-{profile.name}", run="times").dropna(axis=1).drop(columns="run", errors="ignore")
+    if args.ranked and not len(stored):
+        raise ValueError(f"no times in inside-{profile.name} to rank by: run `bavit bench --inside --store`")
+    times = stored.to_dict("records") if args.ranked else _times(profile, args.repeats)
     for row in times:
         print(", ".join(f"{key} {value:.1f}" if key.startswith("latency") else f"{value}" for key, value in row.items()))
     held_out = load_records(*profile.detector_eval)
@@ -124,7 +127,8 @@ def bench(args: argparse.Namespace) -> None:
         starts = [name for name in UNTUNED if name in set(rows["detector"])]
         pairs = [row for name in starts for row in paired_choices(LAYER, name, _folder(profile), dev, held_out)]
         for run, found in (("times", times), ("frontier", best), ("pairs", pairs)):
-            store(f"inside-{profile.name}", run, found, {"/".join(profile.detector_eval): held_out})
+            if run != "times" or not args.ranked:
+                store(f"inside-{profile.name}", run, found, {"/".join(profile.detector_eval): held_out})
 
 
 def _times(profile: Profile, repeats: int) -> list[dict]:
