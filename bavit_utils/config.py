@@ -146,17 +146,20 @@ _GO_ON = replace(
     _LEARN, epochs=2, lr=1e-4, warmup_epochs=0.25, small_epochs=0, half="", mosaics=0.0, smallest_crop=0.6
 )
 
+def _all_of(data: str) -> dict:
+    """One data set for everything that a profile trains and measures."""
+    return dict.fromkeys(("bavit_data", "pruner_data", "detector_data"), data) | {
+        "detector_train": (data,), "detector_eval": (data, "val")
+    }  # fmt: skip
+
+
 _PROFILES = {
     # The drawn world, at sides at which every notebook is quick on two CPU cores.
     "sample": Profile(
         name="sample",
-        bavit_data="sample",
+        **_all_of("sample"),
         bavit_rule="mask",
-        pruner_data="sample",
         pruner_rule="mask",
-        detector_data="sample",
-        detector_train=("sample",),
-        detector_eval=("sample", "val"),
         bavit_img_size=192,
         detector_img_size=256,
         detector_depth=12,
@@ -186,18 +189,13 @@ _PROFILES = {
     ),
 }
 
-
 # The paper's own experiment; the detector comes from the hub (hustvl/yolos-tiny).
 _HUB = Recipe(epochs=30, batch_size=32, lr=2.5e-5, weight_decay=1e-4, mixed_precision="bf16")
 _PROFILES["coco"] = replace(
     _PROFILES["voc-512"],
     name="coco",
-    bavit_data="coco",
-    pruner_data="coco",
+    **_all_of("coco"),
     pruner_rule="mask",
-    detector_data="coco",
-    detector_train=("coco",),
-    detector_eval=("coco", "val"),
     bavit_recipe=Recipe(epochs=24, batch_size=16, lr=5e-4, mixed_precision="bf16", small_epochs=14),
     detector_recipe=_HUB,
     finetune_recipe=_HUB,
@@ -220,11 +218,7 @@ _PROFILES["voc"] = replace(
 _PROFILES["own"] = replace(
     _PROFILES["voc"],
     name="own",
-    bavit_data="own",
-    pruner_data="own",
-    detector_data="own",
-    detector_train=("own",),
-    detector_eval=("own", "val"),
+    **_all_of("own"),
 )
 PROFILE_NAMES = tuple(_PROFILES)
 

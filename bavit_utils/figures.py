@@ -24,7 +24,7 @@ from torchvision.ops import batched_nms
 
 from .annotations import IGNORE_INDEX
 from .config import Profile, figures_dir, get_profile
-from .tables import save_table
+from .pages.tables import save_table
 
 # Okabe and Ito's colours, which colour-blind eyes tell apart, and what they stand for here.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (

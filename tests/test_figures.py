@@ -15,7 +15,7 @@ from PIL import Image
 from bavit_utils import figures
 from bavit_utils.config import get_profile
 from bavit_utils.figures import save, save_figure
-from bavit_utils.tables import save_table, shown_interval
+from bavit_utils.pages.tables import save_table, shown_interval
 
 matplotlib.use("Agg")
 SAMPLE = get_profile("sample")

@@ -13,7 +13,7 @@ from ..experiments.benchmark import speed_at
 from ..paper import PAPER, TRAINED_AT
 from ..results import NOT_RUN, load_rows
 from ..sweep import PLAIN
-from ..tables import shown_interval
+from ..pages.tables import shown_interval
 
 
 class Status(StrEnum):

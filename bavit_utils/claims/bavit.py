@@ -14,7 +14,7 @@ from ..data.records import load_records
 from ..experiments.postprocessing import papers_setting
 from ..metrics import token_metrics
 from ..paper import PAPER, TRAINED_AT
-from ..tables import shown_interval
+from ..pages.tables import shown_interval
 from .base import Interval, NotRun, Status, ap_verdict, claim, listed, on_each, percent, stored, verdict
 
 _SMALL, _LARGE = DEPTHS["bavit-small"], DEPTHS["bavit-large"]

@@ -1,4 +1,5 @@
 """What is made of everything else in the end: notebooks run, the page of figures, and the rows of the README.
 
-`reproduce` runs notebooks and writes figures/README.md; `headlines` sets the paper beside ours in ten rows.
+`tables` writes tables as Markdown, LaTeX and CSV, `headlines` sets the paper beside ours in ten rows, and `reproduce`
+runs notebooks and writes figures/README.md.
 """

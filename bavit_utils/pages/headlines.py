@@ -15,7 +15,7 @@ from ..experiments.frontier import fair
 from ..paper import PAPER, TRAINED_AT
 from ..results import NOT_RUN, load_rows
 from ..sweep import PLAIN
-from ..tables import markdown_table, shown_interval
+from .tables import markdown_table, shown_interval
 
 AT = TRAINED_AT  # the sparsity that rows are about
 _DATA = {

@@ -15,8 +15,8 @@ from .. import config
 from ..config import Profile, figures_dir
 from ..figures import in_256_colours, read_index, write_index
 from ..results import NOT_RUN, load_rows
-from ..tables import markdown_table
 from .headlines import data_name
+from .tables import markdown_table
 
 CELL_SECONDS = 1200  # one cell may take so long
 PAPERS = {
