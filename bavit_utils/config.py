@@ -146,6 +146,7 @@ _GO_ON = replace(
     _LEARN, epochs=2, lr=1e-4, warmup_epochs=0.25, small_epochs=0, half="", mosaics=0.0, smallest_crop=0.6
 )
 
+
 def _all_of(data: str) -> dict:
     """One data set for everything that a profile trains and measures."""
     return dict.fromkeys(("bavit_data", "pruner_data", "detector_data"), data) | {
