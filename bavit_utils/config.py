@@ -142,9 +142,7 @@ _LEARN = Recipe(
     clip=1.0,
     compiled=True,
 )
-_GO_ON = replace(
-    _LEARN, epochs=2, lr=1e-4, warmup_epochs=0.25, small_epochs=0, half="", mosaics=0.0, smallest_crop=0.6
-)
+_GO_ON = replace(_LEARN, epochs=2, lr=1e-4, warmup_epochs=0.25, small_epochs=0, half="", mosaics=0.0, smallest_crop=0.6)
 
 
 def _all_of(data: str) -> dict:
@@ -216,11 +214,7 @@ _PROFILES["voc"] = replace(
     finetune_recipe=_GO_ON,
 )
 # Your own pictures (`data.own`), in the same way, by boxes, as most people have nothing else.
-_PROFILES["own"] = replace(
-    _PROFILES["voc"],
-    name="own",
-    **_all_of("own"),
-)
+_PROFILES["own"] = replace(_PROFILES["voc"], name="own", **_all_of("own"))
 PROFILE_NAMES = tuple(_PROFILES)
 
 
@@ -231,7 +225,9 @@ def get_profile(name: str | None = None) -> Profile:
     """
     name = name or os.environ.get("BAVIT_PROFILE") or "sample"
     if name not in _PROFILES:
-        raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILE_NAMES)}, by name or in BAVIT_PROFILE")
+        raise ValueError(
+            f"unknown profile {name!r}: choose one of {', '.join(PROFILE_NAMES)}, by name or in BAVIT_PROFILE"
+        )
     if name == "own":
         folder = data_dir().resolve().name
         plain = re.sub(r"[^\w.]+", "-", folder).strip("-")

@@ -159,8 +159,13 @@ def measure_latency(
     quartiles = {name: np.percentile(t[warmup:], [25, 50, 75]) for name, t in times.items()}
     return [
         {
-            "method": name, "median_ms": float(median), "q25_ms": float(low), "q75_ms": float(high),
-            "speedup": float(quartiles[names[0]][1] / median), "repeats": repeats, "threads": torch.get_num_threads(),
+            "method": name,
+            "median_ms": float(median),
+            "q25_ms": float(low),
+            "q75_ms": float(high),
+            "speedup": float(quartiles[names[0]][1] / median),
+            "repeats": repeats,
+            "threads": torch.get_num_threads(),
         }
         for name, (low, median, high) in quartiles.items()
     ]

@@ -29,7 +29,7 @@ from .pages.tables import save_table
 # Okabe and Ito's colours, which colour-blind eyes tell apart, and what they stand for here.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
-)
+)  # fmt: skip
 GREY = "#8C8C8C"
 FG_COLOUR, BG_COLOUR = VERMILION, GREY  # foreground and background patches (Fig. 2)
 MISSED_COLOUR, FALSE_COLOUR = ORANGE, SKY  # foreground taken for background (Fig. 6), and the reverse
@@ -56,7 +56,7 @@ _STYLE = {
     "axes.grid": True, "grid.color": "#E5E5E5", "grid.linewidth": 0.6, "axes.axisbelow": True,
     "lines.linewidth": 1.6, "lines.markersize": 4,
     "svg.hashsalt": "bavit", "svg.fonttype": "path",
-}
+}  # fmt: skip
 
 
 def use_style() -> None:
@@ -146,7 +146,9 @@ def save_figure(fig: Figure, name: str, profile: Profile, shows_pictures: bool =
 def in_256_colours(png: bytes) -> bytes:
     """A PNG with a palette instead of a colour for each pixel: a third of the size, and hardly to be seen."""
     small = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+        small, format="png", optimize=True
+    )
     return small.getvalue()
 
 
@@ -241,5 +243,6 @@ def draw_boxes(ax: Axes, boxes: np.ndarray, names: Sequence[str] = (), colour: s
             if any(abs(y1 - y) < 0.07 * width and ends[0] < end and start < ends[1] for start, end, y in named):
                 continue
             named.append((*ends, y1))
-            ax.text(x1, y1, names[i], fontsize=6, color=BLACK, va="bottom" if y1 > 12 else "top", clip_on=True,
-                    bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.6})
+            plate = {"facecolor": colour, "edgecolor": "none", "pad": 0.6}
+            above = "bottom" if y1 > 12 else "top"
+            ax.text(x1, y1, names[i], fontsize=6, color=BLACK, va=above, clip_on=True, bbox=plate)

@@ -45,10 +45,7 @@ class _Tap(PatchHead):
 
 @torch.inference_mode()
 def tokens_after(
-    detector: YolosForObjectDetection,
-    images: Sequence[np.ndarray],
-    layers: Sequence[int],
-    side: int | None = None,
+    detector: YolosForObjectDetection, images: Sequence[np.ndarray], layers: Sequence[int], side: int | None = None
 ) -> dict[int, Tensor]:
     """The patch tokens of decoded pictures after so many layers of a detector: float16 [N, rows, cols, C] for each.
 

@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def provenance(
         "threads": torch.get_num_threads(),
         "dtype": dtype,
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in _LIBRARIES},
-        "date": datetime.now(timezone.utc).date().isoformat(),
+        "date": datetime.now(UTC).date().isoformat(),
     }
 
 
@@ -93,7 +93,7 @@ def device_name(device: str | torch.device = "cpu") -> str:
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.M) if cpuinfo.exists() else None
+    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
     return found.group(1).strip() if found else platform.processor() or platform.machine()
 
 

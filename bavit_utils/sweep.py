@@ -77,9 +77,7 @@ class Setting:
         if keep is not None:
             name += "-" + hashlib.sha256(np.packbits(keep.numpy()).tobytes()).hexdigest()[:16]
         name += "" if self.readout == "tokens" else f"-{self.readout}"
-        return detections(
-            self.detector, self.images, keep, self.folder, name, sizes=self.sizes, readout=self.readout
-        )
+        return detections(self.detector, self.images, keep, self.folder, name, sizes=self.sizes, readout=self.readout)
 
 
 def sweep(
@@ -138,7 +136,9 @@ def by_sparsity(rows: pd.DataFrame) -> pd.DataFrame:
     and `share_high` the same of the share. Raises ValueError for a sparsity that one seed has twice.
     """
     if rows.duplicated(["sparsity", "seed"]).any():
-        raise ValueError("several rows of one sparsity and seed: pick one detector, one choice and one way to its tokens")
+        raise ValueError(
+            "several rows of one sparsity and seed: pick one detector, one choice and one way to its tokens"
+        )
     groups = rows.groupby("sparsity")
     table = groups.mean(numeric_only=True).assign(seeds=groups.size())
     table["low"], table["high"] = table["delta_low"], table["delta_high"]

@@ -52,7 +52,7 @@ def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items() if key != "format"}
-            state = {name: file.get_tensor(name) for name in file.keys()}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         for name in [name for name in state if name.endswith(_SCALE)]:
             scale, matrix = state.pop(name), name.removesuffix(_SCALE)
             state[matrix] = (state[matrix].unflatten(1, (-1, _GROUP)) * scale.float()[..., None]).flatten(1)

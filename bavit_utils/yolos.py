@@ -17,7 +17,6 @@ from .packed import compiled_layer, run_layer
 from .pruning import gather_tokens, merge_background
 from .weights import described, fill_model, read_weights, save_weights
 
-
 # What a stored configuration may say of a detector, and how large it may be; anything else in it is left aside, as some
 # of transformers' keys name code to fetch.
 _SIZES = {"hidden_size": 4096, "num_attention_heads": 64, "intermediate_size": 16384, "num_hidden_layers": 64}

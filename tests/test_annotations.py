@@ -197,8 +197,11 @@ def test_labels_for_takes_mask_or_boxes_with_difficult_ones():
     mask[:16, :3] = 1
     boxes = np.array([[0, 0, 16, 16], [16, 0, 32, 16], [0, 16, 32, 32]], dtype=np.float32)
     record = SimpleNamespace(
-        size=(32, 32), boxes=boxes, mask=lambda: mask,
-        difficult=np.array([True, False, False]), crowd=np.array([False, False, True]),
+        size=(32, 32),
+        boxes=boxes,
+        mask=lambda: mask,
+        difficult=np.array([True, False, False]),
+        crowd=np.array([False, False, True]),
     )
     assert labels_for(record, (2, 2)).tolist() == [[1, 0], [0, 0]]
     assert labels_for(record, (2, 2), "box").tolist() == [[1, 1], [IGNORE_INDEX, IGNORE_INDEX]]

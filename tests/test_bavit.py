@@ -8,20 +8,16 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from bavit_utils.bavit import (
-    accumulative_cross_entropy,
-    create_bavit,
-    foreground_probability,
-    load_bavit,
-    save_bavit,
-)
+from bavit_utils.bavit import accumulative_cross_entropy, create_bavit, foreground_probability, load_bavit, save_bavit
 from bavit_utils.config import data_dir
 from bavit_utils.data.pretrained import imagenet_blocks
 from bavit_utils.data.sources import IMAGENET_NAME
 from bavit_utils.weights import save_weights
 
-needs_imagenet = pytest.mark.skipif(not list((data_dir() / "weights").glob("vit_tiny*")),
-                                    reason="no ImageNet weights in BAVIT_DATA_DIR's weights folder")
+needs_imagenet = pytest.mark.skipif(
+    not list((data_dir() / "weights").glob("vit_tiny*")),
+    reason="no ImageNet weights in BAVIT_DATA_DIR's weights folder",
+)
 
 
 @pytest.mark.parametrize("depth, parameters", [(2, 1_148_738), (10, 4_707_650)])
@@ -134,8 +130,9 @@ def test_saved_and_loaded_is_the_same_model(tmp_path):
     assert halved.stat().st_size < 0.55 * path.stat().st_size
     loaded = load_bavit(halved)
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}
-    torch.testing.assert_close(foreground_probability(loaded, images), foreground_probability(model, images),
-                               atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        foreground_probability(loaded, images), foreground_probability(model, images), atol=1e-3, rtol=0
+    )
     assert [file.name for file in path.parent.iterdir()] == ["bavit.safetensors"]
 
 

@@ -187,7 +187,11 @@ BETTER = (0.02, 0.01, 0.03)
 def test_a_good_trade_off_beats_chance_and_what_needs_no_second_network(edit):
     found, finding = outcome(35)  # Table 2 alone has random choice, and nothing of equal cost
     assert found == PARTLY and "at equal sparsity random choice -" in finding and "equal multiply-adds" not in finding
-    edit("table2-sample", {"bavit": "random", "sparsity": 0.35}, {"delta_AP": -0.01, "delta_low": -0.011, "delta_high": -0.009})
+    edit(
+        "table2-sample",
+        {"bavit": "random", "sparsity": 0.35},
+        {"delta_AP": -0.01, "delta_low": -0.011, "delta_high": -0.009},
+    )
     assert outcome(35)[0] == NOT_CONFIRMED
     edit.whole("selectors-sample", selectors())
     found, finding = outcome(35)

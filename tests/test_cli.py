@@ -173,7 +173,9 @@ def test_a_run_of_notebooks_ends_with_the_rows_and_says_where_the_rest_is(monkey
     assert ran == ["00_explore", "06_sparsity_sweep"] and (tmp_path / "README.md").exists()
     assert as_text(headlines(get_profile("sample"))) in said and max(map(len, said.splitlines())) <= 100
     assert said.endswith("Figures and tables: figures/sample/\n") and "figures/README.md" in said
-    assert main(["notebooks", "77"]) == 1 and "there is no notebook 77: choose some of 00, 01" in capsys.readouterr().err
+    assert (
+        main(["notebooks", "77"]) == 1 and "there is no notebook 77: choose some of 00, 01" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

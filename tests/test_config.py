@@ -21,7 +21,9 @@ def test_the_profile_is_named_or_in_the_environment_or_sample(monkeypatch):
 
 
 def test_an_unknown_profile_names_the_known_ones(monkeypatch):
-    with pytest.raises(ValueError, match="unknown profile 'imagenet': choose one of sample, voc-512, coco, voc, own, by name"):
+    with pytest.raises(
+        ValueError, match="unknown profile 'imagenet': choose one of sample, voc-512, coco, voc, own, by name"
+    ):
         get_profile("imagenet")
     monkeypatch.setenv("BAVIT_PROFILE", "nonsense")
     with pytest.raises(ValueError, match="'nonsense'.*in BAVIT_PROFILE"):

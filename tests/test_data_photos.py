@@ -10,8 +10,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from bavit_utils.config import PHOTOS_DIR
-from bavit_utils.data.records import COCO_CLASSES, VOC_CLASSES, VOID, class_names, load_records, with_classes_of
 from bavit_utils.data.pictures import DataError
+from bavit_utils.data.records import COCO_CLASSES, VOC_CLASSES, VOID, class_names, load_records, with_classes_of
 
 ANNOTATIONS = PHOTOS_DIR / "annotations" / "instances_val.json"
 CREDIT = re.compile(

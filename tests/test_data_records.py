@@ -62,12 +62,30 @@ def coco(tmp_path, monkeypatch):
     rle = coco_mask.encode(np.asfortranarray(top))
     square = [5, 5, 25, 5, 25, 25, 5, 25]
     found = [
-        {"id": 1, "category_id": 90, "iscrowd": 0, "area": 25, "bbox": [10, 10, 5, 5],
-         "segmentation": {"size": [30, 40], "counts": rle["counts"].decode()}},
-        {"id": 2, "category_id": 1, "iscrowd": 0, "area": 390, "bbox": [5, 5, 20, 20],
-         "segmentation": [square, [1, 2, 3, 4]]},
-        {"id": 3, "category_id": 1, "iscrowd": 1, "area": 450, "bbox": [0, 0, 15, 30],
-         "segmentation": {"size": [30, 40], "counts": [0, 450, 750]}},
+        {
+            "id": 1,
+            "category_id": 90,
+            "iscrowd": 0,
+            "area": 25,
+            "bbox": [10, 10, 5, 5],
+            "segmentation": {"size": [30, 40], "counts": rle["counts"].decode()},
+        },
+        {
+            "id": 2,
+            "category_id": 1,
+            "iscrowd": 0,
+            "area": 390,
+            "bbox": [5, 5, 20, 20],
+            "segmentation": [square, [1, 2, 3, 4]],
+        },
+        {
+            "id": 3,
+            "category_id": 1,
+            "iscrowd": 1,
+            "area": 450,
+            "bbox": [0, 0, 15, 30],
+            "segmentation": {"size": [30, 40], "counts": [0, 450, 750]},
+        },
     ]
     content = {
         "images": [{"id": number, "file_name": f"{number}.jpg", "height": 30, "width": 40} for number in (7, 9)],
@@ -118,8 +136,13 @@ def test_boxes_are_clipped_by_rounding_and_refused_beyond(voc):
     assert load_records("voc2012", "val")[0].boxes.tolist() == [[0, 0, 40, 30]]
     outside, empty = "lies outside its picture of 40x30", "has no area"
     for box, reason in (
-        ((50, 5, 60, 9), outside), ((5, 5, 60, 9), outside), ((41, 5, 42, 9), outside), ((-9, 5, 7, 9), outside),
-        ((9, 5, 8, 20), empty), ((5, 9, 20, 2), empty), ((5, 9, 20, "nan"), empty),
+        ((50, 5, 60, 9), outside),
+        ((5, 5, 60, 9), outside),
+        ((41, 5, 42, 9), outside),
+        ((-9, 5, 7, 9), outside),
+        ((9, 5, 8, 20), empty),
+        ((5, 9, 20, 2), empty),
+        ((5, 9, 20, "nan"), empty),
     ):
         path = _write_xml(voc, "a", OBJECT.format("cat", "", *box))
         with _raises("{}: the box .* of cat " + reason + ".*fetch", str(path)):
@@ -247,8 +270,14 @@ def test_fingerprint_sees_pictures_boxes_masks_and_order(coco, voc):
 
 @pytest.mark.parametrize(
     ("dataset", "split", "with_mask"),
-    [("voc2007", "train", False), ("voc2007", "test", False), ("voc2012", "train", True), ("voc2012", "val", True),
-     ("coco", "train", True), ("coco", "val", True)],
+    [
+        ("voc2007", "train", False),
+        ("voc2007", "test", False),
+        ("voc2012", "train", True),
+        ("voc2012", "val", True),
+        ("coco", "train", True),
+        ("coco", "val", True),
+    ],
 )
 def test_real_folders_are_read_unchanged(real_data, dataset, split, with_mask):
     records = load_records(dataset, split)

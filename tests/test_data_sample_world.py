@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_bundle_is_frozen():
 
 def test_splits_share_no_seed():
     ranges = sorted((first, first + count) for count, first in SPLITS.values())
-    assert all(end <= start for (_, end), (start, _) in zip(ranges, ranges[1:]))
+    assert all(end <= start for (_, end), (start, _) in pairwise(ranges))
 
 
 def test_bundle_is_what_its_seeds_give(tmp_path, bundle):

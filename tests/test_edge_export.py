@@ -9,12 +9,12 @@ import torch
 pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
-from bavit_utils.data.records import load_records  # noqa: E402
-from bavit_utils.edge.detector import Detector, InsideDetector  # noqa: E402
-from bavit_utils.edge.export import OPSET, export_inside, export_pair  # noqa: E402
-from bavit_utils.edge.on_torch import TorchDetector, describe, load_pair  # noqa: E402
-from bavit_utils.inside import PatchHead  # noqa: E402
-from bavit_utils.yolos import PrunedYolos, predict  # noqa: E402
+from bavit_utils.data.records import load_records
+from bavit_utils.edge.detector import Detector, InsideDetector
+from bavit_utils.edge.export import OPSET, export_inside, export_pair
+from bavit_utils.edge.on_torch import TorchDetector, describe, load_pair
+from bavit_utils.inside import PatchHead
+from bavit_utils.yolos import PrunedYolos, predict
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_bavits_graph_equals_torch(edge_pair):
 
 
 def test_in_8_bits_it_is_near_and_the_heads_are_in_float(edge_pair):
-    bavit, detector, folder = edge_pair
+    *_, folder = edge_pair
     pixels = np.random.default_rng(0).standard_normal((1, 3, 64, 64), dtype=np.float32)
     exact, rough = Detector(folder=folder), Detector(int8=True, folder=folder)
     assert 0 < apart(rough, exact, pixels, some(16, 11))[1] < 0.2

@@ -22,11 +22,15 @@ CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 NOT_OURS = {"python", "pip"}  # what conda has to be told and pip brings along
 FROM_PIP = {"playwright"}  # comes with this package: conda-forge's of that name is the one for Node.js
 PYTHON = {
-    "python_version": "3.11", "python_full_version": "3.11.9", "sys_platform": "linux", "platform_machine": "x86_64",
+    "python_version": "3.11",
+    "python_full_version": "3.11.9",
+    "sys_platform": "linux",
+    "platform_machine": "x86_64",
 }
 INDEX_ADDRESS = re.compile(
     r"--(extra-)?index-url[ =]+\S|--find-links|--trusted-host"
-    r"|https?://[^\s\"']*(pypi\.|pythonhosted|anaconda\.org|/simple\b|/whl\b)")
+    r"|https?://[^\s\"']*(pypi\.|pythonhosted|anaconda\.org|/simple\b|/whl\b)"
+)
 
 
 def direct_requirements() -> dict[str, Requirement]:
@@ -38,7 +42,7 @@ def direct_requirements() -> dict[str, Requirement]:
 
 def locked() -> list[tuple[Requirement, list[str]]]:
     """Each entry of requirements.lock: what it pins, and its hashes."""
-    text = re.sub(r"^\s*#.*$", "", (REPO / "requirements.lock").read_text(), flags=re.M).replace("\\\n", " ")
+    text = re.sub(r"^\s*#.*$", "", (REPO / "requirements.lock").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line.strip()]
     return [(Requirement(line.split(" --hash=")[0].strip()), re.findall(r"--hash=(\S+)", line)) for line in lines]
 
@@ -69,7 +73,10 @@ def test_every_conda_line_is_pinned_and_has_its_reason():
 def test_conda_takes_nothing_but_this_package_from_pip():
     text = (REPO / "environment.yml").read_text()
     assert [line.split("  #")[0].strip() for line in text.split("  - pip:\n")[1].splitlines()] == ["- -e ."]
-    assert re.findall(r"^  - (\S+)", text.split("\ndependencies:\n")[0], flags=re.M) == ["conda-forge", "nodefaults"]
+    assert re.findall(r"^  - (\S+)", text.split("\ndependencies:\n")[0], flags=re.MULTILINE) == [
+        "conda-forge",
+        "nodefaults",
+    ]
 
 
 def test_a_notebook_server_comes_up_with_the_package():
@@ -112,8 +119,11 @@ def test_onnxruntimes_locked_version_is_for_every_python_from_3_11_to_3_13():
 
 
 def test_conda_pins_are_the_locks_versions():
-    chosen = {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin, _ in locked()
-              if pin.marker is None or pin.marker.evaluate(PYTHON)}
+    chosen = {
+        canonicalize_name(pin.name): next(iter(pin.specifier)).version
+        for pin, _ in locked()
+        if pin.marker is None or pin.marker.evaluate(PYTHON)
+    }
     pip_names = {CONDA_NAMES.get(name, name): name for name in direct_requirements()}
     for name, version, _ in conda_lines():
         if name not in NOT_OURS:
@@ -143,8 +153,13 @@ def test_what_the_code_imports_is_a_direct_dependency():
     ours = {"bavit_utils", *(path.stem for path in REPO.glob("tests/*.py"))}
     for path in [*(REPO / "bavit_utils").rglob("*.py"), *REPO.glob("tests/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else \
-                [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names = (
+                [node.module]
+                if isinstance(node, ast.ImportFrom) and not node.level
+                else [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else []
+            )
             for module in {name.split(".")[0] for name in names} - sys.stdlib_module_names - ours:
                 owners = {canonicalize_name(name) for name in distributions.get(module, [module])}
                 assert owners & (direct.keys() | along), f"{path.name} imports {module}: add it to pyproject.toml"
@@ -153,13 +168,14 @@ def test_what_the_code_imports_is_a_direct_dependency():
 def test_no_index_address_is_stored():
     assert INDEX_ADDRESS.search("https://example.org/" + "simple")
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=REPO, capture_output=True)
+    listed = subprocess.run(command, cwd=REPO, capture_output=True, check=False)
     if listed.returncode:
         pytest.skip("needs git to tell which files are the repository's")
     paths = [REPO / name for name in listed.stdout.decode().split("\0") if name]
     binary = {".jpg", ".png", ".safetensors"}
     found = [
-        f"{path.relative_to(REPO)}: {match[0]}" for path in paths
+        f"{path.relative_to(REPO)}: {match[0]}"
+        for path in paths
         if path.is_file() and path.suffix not in binary and path != Path(__file__)
         if (match := INDEX_ADDRESS.search(path.read_text(errors="replace")))
     ]

@@ -95,7 +95,9 @@ def test_whoever_prunes_has_run_bavit(maps, monkeypatch):
     throughput(tiny, maps, batches=(2,))
     assert {("dense", 0), ("transformers", 0), ("gather", 0.35), ("mask", 0.35), ("pad", 0.35)} <= timed.keys()
     for key, calls in timed.items():
-        assert calls == ([("detector", 2)] if key[0] in ("dense", "transformers") else [("bavit", 2), ("detector", 2)]), key
+        assert calls == (
+            [("detector", 2)] if key[0] in ("dense", "transformers") else [("bavit", 2), ("detector", 2)]
+        ), key
     prefix = 2 * (1 + tiny.num_detection_tokens)
     assert computed["dense", 0] == computed["transformers", 0] == 2 * 16 + prefix
     assert computed["gather", 0.35] == ragged_masks(tiny, maps, 0.35, 2).sum().item() + prefix

@@ -7,14 +7,14 @@ import pytest
 
 pytest.importorskip("onnxruntime")
 
-from bavit_utils.config import get_profile  # noqa: E402
-from bavit_utils.cost import measure_latency  # noqa: E402
-from bavit_utils.data.records import load_records  # noqa: E402
-from bavit_utils.edge import detector as edge_detector  # noqa: E402
-from bavit_utils.edge import on_torch  # noqa: E402
-from bavit_utils.edge.on_torch import TorchDetector  # noqa: E402
-from bavit_utils.experiments import edge  # noqa: E402
-from bavit_utils.experiments.edge import KEEPS, KINDS, ROUND_TO, accuracy_rows, time_rows  # noqa: E402
+from bavit_utils.config import get_profile
+from bavit_utils.cost import measure_latency
+from bavit_utils.data.records import load_records
+from bavit_utils.edge import detector as edge_detector
+from bavit_utils.edge import on_torch
+from bavit_utils.edge.on_torch import TorchDetector
+from bavit_utils.experiments import edge
+from bavit_utils.experiments.edge import KEEPS, KINDS, ROUND_TO, accuracy_rows, time_rows
 
 TINY = replace(get_profile("sample"), bavit_img_size=48, detector_img_size=64)
 

@@ -10,8 +10,8 @@ from bavit_utils import config
 from bavit_utils.config import get_profile
 from bavit_utils.cost import bavit_multiply_adds, multiply_adds
 from bavit_utils.data.records import class_names, load_records
-from bavit_utils.experiments import inside
 from bavit_utils.experiments import frontier as ranking
+from bavit_utils.experiments import inside
 from bavit_utils.experiments.frontier import frontier, measure_times
 from bavit_utils.experiments.inside import Comparison, Point, points, tuned_points
 from bavit_utils.inside import PatchHead
@@ -104,7 +104,14 @@ def test_several_stages_prune_one_after_another_and_coarse_ones_keep_blocks(comp
 
 
 def test_all_points_have_names_of_their_own_and_a_tuned_detector_has_its_controls():
-    tuned = ["yolos-f", "yolos-control", "yolos-inside-4", "yolos-random-4", "yolos-resolution-192", "yolos-sparse-inside-4"]
+    tuned = [
+        "yolos-f",
+        "yolos-control",
+        "yolos-inside-4",
+        "yolos-random-4",
+        "yolos-resolution-192",
+        "yolos-sparse-inside-4",
+    ]
     every = points(get_profile("voc"), 4, (1, 2, 4))
     every += [point for name in tuned for point in tuned_points(get_profile("voc"), name)]
     keys = [(point.method, point.detector, point.sparsity) for point in every]
@@ -117,13 +124,19 @@ def test_all_points_have_names_of_their_own_and_a_tuned_detector_has_its_control
 
 def test_times_run_what_the_points_run(monkeypatch):
     calls = []
-    monkeypatch.setattr(ranking, "foreground_probability", lambda model, small: calls.append("bavit") or torch.rand(1, 4, 4))
+    monkeypatch.setattr(
+        ranking, "foreground_probability", lambda model, small: calls.append("bavit") or torch.rand(1, 4, 4)
+    )
     original = PatchHead.forward
     monkeypatch.setattr(PatchHead, "forward", lambda self, tokens: calls.append("head") or original(self, tokens))
     seen = []
     gather = inside.PrunedYolos._gather
     monkeypatch.setattr(
-        inside.PrunedYolos, "_gather", lambda self, x, keep: seen.append((len(keep), keep.flatten(1).sum(1).double().mean().item())) or gather(self, x, keep)
+        inside.PrunedYolos,
+        "_gather",
+        lambda self, x, keep: (
+            seen.append((len(keep), keep.flatten(1).sum(1).double().mean().item())) or gather(self, x, keep)
+        ),
     )
     mask, full = [6, 2, 3, 4, 5, 6, 7, 8, 9], [16] * 9
     ways = {Point(): [full], Point("bavit-small", 0, 0.5): [mask], Point("head", 1, 0.5): [full, mask]}
@@ -141,7 +154,9 @@ def test_coarse_points_are_timed_with_as_many_tokens_as_they_had(monkeypatch, sc
     """Stored counts are of what was computed: after two by two background patches became one."""
     seen, gather = [], inside.PrunedYolos._gather
     monkeypatch.setattr(
-        inside.PrunedYolos, "_gather", lambda self, x, keep: seen.append(keep.flatten(1).sum(1)) or gather(self, x, keep)
+        inside.PrunedYolos,
+        "_gather",
+        lambda self, x, keep: seen.append(keep.flatten(1).sum(1)) or gather(self, x, keep),
     )
     counts, full = torch.tensor([6, 4, 5, 7, 9, 10, 11, 13, 16]), [16] * 9
     for point, kept in (
@@ -176,7 +191,9 @@ def test_who_is_best_is_chosen_on_dev_pictures_and_shown_on_the_others(compariso
 
 def test_a_comparison_in_which_only_ours_was_tuned_does_not_count():
     ways = [("inside", "tuned"), ("inside", "frozen"), ("resolution", "frozen")]
-    rows = [{"time": "gmacs", "speed": 1.5, "part": "all", "family": family, "trained": trained} for family, trained in ways]
+    rows = [
+        {"time": "gmacs", "speed": 1.5, "part": "all", "family": family, "trained": trained} for family, trained in ways
+    ]
     rows += [row | {"speed": 1.2, "trained": "tuned"} for row in rows[1:]]
     kept = ranking.fair(pd.DataFrame(rows, index=[7, 8, 9, 10, 11]))
     assert kept.index.tolist() == [8, 9, 10, 11]
@@ -193,13 +210,19 @@ def test_choices_are_paired_two_and_two(comparison, tmp_path, monkeypatch):
     assert [row["delta_AP"] for row in rows] == pytest.approx([head - drawn, equal - head])
     adaptive = there.folder / f"{Point('adaptive', sparsity=0.5, stages=(1, 2)).name}.safetensors"
     adaptive.write_bytes((tmp_path / f"{Point('random', 1, 0.5).name}.safetensors").read_bytes())
-    (learnt,) = [row for row in ranking.paired_choices(1, "yolos", tmp_path, 8, comparison.held_out) if row["method"] == "adaptive"]
+    (learnt,) = [
+        row
+        for row in ranking.paired_choices(1, "yolos", tmp_path, 8, comparison.held_out)
+        if row["method"] == "adaptive"
+    ]
     assert learnt["against"] == "inside-1" and learnt["delta_AP"] == pytest.approx(drawn - head)
     with pytest.raises(ValueError, match=r"inside-1-yolos-0.50.safetensors holds 12 held-out .* without --limit"):
         ranking.paired_choices(1, "yolos", tmp_path, 8, comparison.held_out[:5])
 
 
-def test_detectors_are_opened_where_they_are_and_the_hubs_heads_are_looked_for_among_ours(comparison, tmp_path, monkeypatch):
+def test_detectors_are_opened_where_they_are_and_the_hubs_heads_are_looked_for_among_ours(
+    comparison, tmp_path, monkeypatch
+):
     hub = comparison.detectors["yolos"], tmp_path / "weights" / "yolos-tiny" / "model.safetensors"
     monkeypatch.setattr(verbs, "profile_detector", lambda profile, name: hub)
     monkeypatch.setattr(config, "CHECKPOINTS", tmp_path)

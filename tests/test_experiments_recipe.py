@@ -36,10 +36,12 @@ def trained(monkeypatch, tmp_path):
 
 
 def test_everybody_has_as_many_minutes_and_one_thing_is_changed(trained):
-    asked, detectors, records = trained
+    asked, _, records = trained
     rows, dev = recipe.recipe_rows(TINY, 5, seed=3)
     assert [row["variant"] for row in rows] == ["the recipe", *VARIANTS] and dev is records
-    assert [each[0] for each in asked] == [replace(TINY.detector_recipe, **change) for change in ({}, *VARIANTS.values())]
+    assert [each[0] for each in asked] == [
+        replace(TINY.detector_recipe, **change) for change in ({}, *VARIANTS.values())
+    ]
     assert {each[2] for each in asked} == {5} and len({each[1] for each in asked}) == 1 + len(VARIANTS)
     assert {(row["minutes"], row["pictures"], row["n_images"], row["seed"]) for row in rows} == {(1, 1600, 6, 3)}
     recipe.recipe_rows(TINY, 5)

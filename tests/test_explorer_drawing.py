@@ -77,7 +77,18 @@ def test_tiles_show_dots_for_what_is_still_to_come_and_nothing_of_a_missing_dete
     numbers = Numbers(192, 256, 0.5, 1440, 1536, 0.8, 1.0, 40.0)
     waiting, done = drawing.tiles(numbers), drawing.tiles(numbers, 25.0, 3, 4)
     assert waiting.count("…") == 3 and "…" not in done
-    for text in ("25%", "192 of 256 kept", "50%", "1,440", "0.80 G", "32 ms", "25 ms", "1.60×", "<b>3</b>", "pruned: 4<"):
+    for text in (
+        "25%",
+        "192 of 256 kept",
+        "50%",
+        "1,440",
+        "0.80 G",
+        "32 ms",
+        "25 ms",
+        "1.60×",
+        "<b>3</b>",
+        "pruned: 4<",
+    ):
         assert text in done
     assert "no object here" in drawing.tiles(replace(numbers, fg_recall=float("nan")))
     without = drawing.tiles(replace(numbers, fg_recall=None, dense_ms=None))

@@ -110,10 +110,15 @@ def test_one_turned_patch_leaves_a_picture_figure_untouched_and_many_do_not(fold
     assert path.stat().st_mtime_ns != 10**18
 
 
-FRAME = pd.DataFrame({
-    "model": ["bavit-small", "a|b"], "accuracy": [0.75931, None], "tokens": [12288, None], "ours": [True, False],
-    "text": ["not run here", 0.5],
-})
+FRAME = pd.DataFrame(
+    {
+        "model": ["bavit-small", "a|b"],
+        "accuracy": [0.75931, None],
+        "tokens": [12288, None],
+        "ours": [True, False],
+        "text": ["not run here", 0.5],
+    }
+)
 
 
 def test_tables_are_markdown_latex_and_csv(folder):
@@ -145,12 +150,23 @@ def test_what_a_notebook_saves_is_noted(folder, monkeypatch):
     index = json.loads((folder / "sample" / "index.json").read_text())
     assert list(index) == ["line (figure)", "scene (figure)", "table (table)"]
     assert index["line (figure)"] == {
-        "name": "line", "kind": "figure", "caption": "A line.", "paper": "Fig. 9", "results": ["table1"], "shows": "",
+        "name": "line",
+        "kind": "figure",
+        "caption": "A line.",
+        "paper": "Fig. 9",
+        "results": ["table1"],
+        "shows": "",
         "notebook": "01_lines",
     }
     assert index["table (table)"]["notebook"] == ""
     assert sorted(path.name for path in (folder / "sample").iterdir()) == [
-        "index.json", "line.png", "line.svg", "scene.png", "table.csv", "table.md", "table.tex",
+        "index.json",
+        "line.png",
+        "line.svg",
+        "scene.png",
+        "table.csv",
+        "table.md",
+        "table.tex",
     ]
 
 
@@ -165,8 +181,10 @@ def test_pictures_of_others_are_not_stored(folder, monkeypatch):
 def scenes(*heights: int) -> list[Image.Image]:
     """A white bar of each height on black."""
     rows = np.arange(64)[:, None, None]
-    return [Image.fromarray(np.where(rows < height, np.uint8(255), np.uint8(0)).repeat(96, 1).repeat(3, 2))
-            for height in heights]
+    return [
+        Image.fromarray(np.where(rows < height, np.uint8(255), np.uint8(0)).repeat(96, 1).repeat(3, 2))
+        for height in heights
+    ]
 
 
 def test_an_animation_holds_all_frames_and_is_written_when_it_changes(folder, monkeypatch):
@@ -187,9 +205,10 @@ def test_an_animation_holds_all_frames_and_is_written_when_it_changes(folder, mo
     assert not path.with_name("others.gif").exists()
 
 
-@pytest.mark.parametrize(("column", "value", "written"), [
-    ("accuracy", 0.75931 + 1e-8, False), ("accuracy", 0.7594, True), ("model", "bavit-large", True),
-])
+@pytest.mark.parametrize(
+    ("column", "value", "written"),
+    [("accuracy", 0.75931 + 1e-8, False), ("accuracy", 0.7594, True), ("model", "bavit-large", True)],
+)
 def test_a_table_is_written_when_its_content_changes(folder, column, value, written):
     save_table(FRAME, "table", SAMPLE, "Caption.")
     paths = [folder / "sample" / f"table.{suffix}" for suffix in ("md", "csv", "tex")]
@@ -216,7 +235,7 @@ def painted(ax, row: int, col: int):
 
 def test_overlay_stretches_the_grid_over_the_picture(image):
     keep = np.array([[1, 0, -100], [0, 1, 0]])
-    fig, axes = plt.subplots(1, 3)
+    _, axes = plt.subplots(1, 3)
     for ax, style in zip(axes, ("red", "grey", "white"), strict=True):
         figures.overlay(ax, image, keep, style)
         assert ax.images[-1].get_extent() == [0, 90, 60, 0]

@@ -86,8 +86,12 @@ def record(image_id, boxes, labels, difficult=None, crowd=None):
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     none = np.zeros(len(boxes), bool)
     return SimpleNamespace(
-        image_id=image_id, size=(200, 200), boxes=boxes, labels=np.array(labels, np.int64),
-        difficult=none if difficult is None else np.array(difficult), crowd=none if crowd is None else np.array(crowd),
+        image_id=image_id,
+        size=(200, 200),
+        boxes=boxes,
+        labels=np.array(labels, np.int64),
+        difficult=none if difficult is None else np.array(difficult),
+        crowd=none if crowd is None else np.array(crowd),
         areas=(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]),
     )
 
@@ -128,6 +132,7 @@ class HandMade(COCOeval):
 
 def by_hand(records, predictions, plain=False):
     """pycocotools' twelve numbers, with its own `loadRes`; `plain` leaves the difficult objects as any other."""
+
     def xywh(box):
         x0, y0, x1, y1 = (float(v) for v in box)
         return [x0, y0, x1 - x0, y1 - y0]
@@ -135,15 +140,24 @@ def by_hand(records, predictions, plain=False):
     objects, found = [], []
     for i, (r, p) in enumerate(zip(records, predictions, strict=True)):
         for j in range(len(r.boxes)):
-            objects.append({
-                "id": len(objects) + 1, "image_id": i, "category_id": int(r.labels[j]), "bbox": xywh(r.boxes[j]),
-                "area": float(r.areas[j]), "iscrowd": int(r.crowd[j]), "hard": int(r.difficult[j]),
-            })
+            objects.append(
+                {
+                    "id": len(objects) + 1,
+                    "image_id": i,
+                    "category_id": int(r.labels[j]),
+                    "bbox": xywh(r.boxes[j]),
+                    "area": float(r.areas[j]),
+                    "iscrowd": int(r.crowd[j]),
+                    "hard": int(r.difficult[j]),
+                }
+            )
         for box, label, score in zip(p["boxes"], p["labels"], p["scores"], strict=True):
             found.append({"image_id": i, "category_id": int(label), "bbox": xywh(box), "score": float(score)})
     gt = COCO()
     gt.dataset = {
-        "info": {}, "images": [{"id": i} for i in range(len(records))], "annotations": objects,
+        "info": {},
+        "images": [{"id": i} for i in range(len(records))],
+        "annotations": objects,
         "categories": [{"id": k} for k in range(10)],
     }
     with contextlib.redirect_stdout(io.StringIO()):
@@ -242,10 +256,10 @@ def test_the_interval_of_ap_is_not_shifted_as_resamples_are():
     assert basic >= 0.8 > percentile
 
 
-def test_the_interval_of_ap_stays_within_nothing_and_everything():
-    for ap, resampled, expected in ((0.1, (0.0, 0.4), (0, 0.2)), (0.9, (0.6, 1.0), (0.8, 1))):
-        made = SimpleNamespace(resampled=lambda n_boot: np.array([ap, *np.repeat(resampled, 50)]))
-        assert tuple(bootstrap_ap(made).values()) == pytest.approx(expected)
+@pytest.mark.parametrize(("ap", "resampled", "expected"), [(0.1, (0.0, 0.4), (0, 0.2)), (0.9, (0.6, 1.0), (0.8, 1))])
+def test_the_interval_of_ap_stays_within_nothing_and_everything(ap, resampled, expected):
+    made = SimpleNamespace(resampled=lambda n_boot: np.array([ap, *np.repeat(resampled, 50)]))
+    assert tuple(bootstrap_ap(made).values()) == pytest.approx(expected)
 
 
 def test_bad_detections_are_refused():

@@ -1,10 +1,12 @@
 """The paper beside ours: numbers from the stored rows, absent ones said so; as wide as promised; the README's copy."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
-from bavit_utils.pages import headlines as module
 from bavit_utils.config import REPO, get_profile
+from bavit_utils.pages import headlines as module
 from bavit_utils.pages.headlines import as_text, headlines, with_headlines
 from bavit_utils.results import NOT_RUN, save_rows
 from bavit_utils.sweep import Way
@@ -119,7 +121,9 @@ def throughput(**more):
 
 
 def test_speed_is_that_at_the_abstracts_drop_and_memory_that_at_the_papers_sparsity(stored):
-    others = throughput(profile="sample", batch=8) + [row | {"speedup": 9.9, "peak_mb": 999} for row in throughput(profile="coco", batch=8)]
+    others = throughput(profile="sample", batch=8) + [
+        row | {"speedup": 9.9, "peak_mb": 999} for row in throughput(profile="coco", batch=8)
+    ]
     stored("throughput-cpu", *throughput(profile="voc-512", batch=8), *others)
     table = headlines(SAMPLE)
     assert one(table, "speed at 29% (the abstract's 3 AP)").ours == "1.10x of 1.50x (batch 8)"
@@ -138,7 +142,9 @@ def test_what_came_out_is_said_in_words_that_follow_from_the_rows(stored, tmp_pa
     for ap, word in ((0.15, "better than"), (0.23, "worse than"), (0.182, "not distinguishable from")):
         stored("table2-voc", *rows, table2("random", 0.35, ap, seed=0))
         (line,) = module.in_short()
-        assert line.startswith("- **On the VOC2007 re-split pruning 35% of the patches costs 10% of the AP** (the paper: 15%)")
+        assert line.startswith(
+            "- **On the VOC2007 re-split pruning 35% of the patches costs 10% of the AP** (the paper: 15%)"
+        )
         assert f"**{word} random choice**" in line
     stored("throughput-cpu", *throughput(profile="voc-512", batch=8))
     assert "doesn't hold everywhere on our CPU**: 1.10x at batch 8" in module.in_short()[1]
@@ -163,8 +169,10 @@ def test_they_fit_a_terminal_of_a_hundred_columns_and_nothing_is_cut():
     starts = [0, *np.cumsum([width + 2 for width in module._WIDTHS.values()])]
     blocks = text.split("-" * 100 + "\n")[1:]
     for block, row in zip(blocks, table.itertuples(index=False), strict=True):
-        shown = ["".join(line[a:b] for line in block.splitlines()) for a, b in zip(starts, starts[1:])]
-        assert [cell.replace(" ", "").strip("-") for cell in shown] == [cell.replace(" ", "").strip("-") for cell in row]
+        shown = ["".join(line[a:b] for line in block.splitlines()) for a, b in pairwise(starts)]
+        assert [cell.replace(" ", "").strip("-") for cell in shown] == [
+            cell.replace(" ", "").strip("-") for cell in row
+        ]
 
 
 def test_the_readmes_rows_are_up_to_date():

@@ -134,7 +134,11 @@ def test_what_no_notebook_here_saves_is_left_out_and_each_kind_has_its_file(writ
         ("01_one", ""), ("", "sample/dial.png"), ("06_sweep", ""), ("", "sample/dial.gif"),
     ]  # fmt: skip
     index = tmp_path / "figures" / "sample" / "index.json"
-    index.write_text(json.dumps({key: {k: v for k, v in e.items() if k != "notebook"} for key, e in json.loads(index.read_text()).items()}))
+    index.write_text(
+        json.dumps(
+            {key: {k: v for k, v in e.items() if k != "notebook"} for key, e in json.loads(index.read_text()).items()}
+        )
+    )
     assert "dial" not in figures_page(SAMPLE)  # as it was noted before notebooks were
 
 

@@ -105,8 +105,13 @@ def test_any_keeps_a_cell_when_an_overlapping_source_cell_is_kept(seed, rows, co
     def overlapping(target, old, new):  # in units of 1 / (old * new)
         return [s for s in range(old) if s * new < (target + 1) * old and (s + 1) * new > target * old]
 
-    expected = [[any(keep[0, r, c] for r in overlapping(i, rows, new_rows) for c in overlapping(j, cols, new_cols))
-                 for j in range(new_cols)] for i in range(new_rows)]
+    expected = [
+        [
+            any(keep[0, r, c] for r in overlapping(i, rows, new_rows) for c in overlapping(j, cols, new_cols))
+            for j in range(new_cols)
+        ]
+        for i in range(new_rows)
+    ]
     resized = resize_grid(keep, (new_rows, new_cols), "any")
     assert resized.dtype == torch.bool and resized[0].tolist() == expected
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from bavit_utils import config
-from bavit_utils.verbs import yolos as yolos_verbs
 from bavit_utils import sweep as module
+from bavit_utils.annotations import stacked_labels
 from bavit_utils.cli import main
 from bavit_utils.config import get_profile
 from bavit_utils.cost import multiply_adds, token_table
 from bavit_utils.data.records import class_names, load_records
-from bavit_utils.annotations import stacked_labels
 from bavit_utils.pruning import detector_keep
 from bavit_utils.sweep import Setting, Way, by_sparsity, detections, keep_at, sweep
+from bavit_utils.verbs import yolos as yolos_verbs
 from bavit_utils.yolos import PrunedYolos, create_yolos, predict
 
 TINY = replace(get_profile("sample"), detector_img_size=64, detector_depth=2, num_detection_tokens=4)

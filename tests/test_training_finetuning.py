@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from bavit_utils import bavit, config
-from bavit_utils.verbs import yolos as yolos_verbs
 from bavit_utils.bavit import create_bavit, save_bavit
 from bavit_utils.cli import main
 from bavit_utils.config import Recipe, get_profile
@@ -20,13 +19,19 @@ from bavit_utils.training import loop as training
 from bavit_utils.training.detector import detection_loss, detection_records
 from bavit_utils.training.finetuning import Pruner, choose_pruner, finetune, finetuned_name
 from bavit_utils.training.pictures import DetectionPictures, collate_detection
+from bavit_utils.verbs import yolos as yolos_verbs
 from bavit_utils.weights import read_weights
 from bavit_utils.yolos import PrunedYolos, create_yolos, load_yolos, save_yolos
 
 RECIPE = Recipe(epochs=2, batch_size=6, lr=1e-4, weight_decay=1e-4, warmup_epochs=0.5)
 TINY = replace(
-    get_profile("sample"), bavit_img_size=48, detector_img_size=64, detector_depth=2, num_detection_tokens=8,
-    finetune_recipe=RECIPE)
+    get_profile("sample"),
+    bavit_img_size=48,
+    detector_img_size=64,
+    detector_depth=2,
+    num_detection_tokens=8,
+    finetune_recipe=RECIPE,
+)
 
 
 def save_start(seed: int) -> None:
@@ -185,7 +190,9 @@ def test_their_names():
 
 def test_the_threshold_is_chosen_on_training_pictures_as_they_are(data, pruner, monkeypatch):
     maps = []
-    monkeypatch.setattr(finetuning, "foreground_maps", lambda model, images: maps.append(images) or torch.rand(18, 3, 3))
+    monkeypatch.setattr(
+        finetuning, "foreground_maps", lambda model, images: maps.append(images) or torch.rand(18, 3, 3)
+    )
     choose_pruner(pruner.bavit, data, 0.35, TINY.detector_grid)
     assert len(maps) == 1 and all((a == b).all() for a, b in zip(maps[0], data.kept, strict=True))
     monkeypatch.setattr(finetuning, "THRESHOLD_PICTURES", 5)

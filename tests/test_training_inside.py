@@ -91,7 +91,9 @@ def test_the_learning_head_keeps_its_best_and_learns_the_box_labels():
     scores = head(tokens).diff(dim=-1)[..., 0]
     assert scores[kept].min() > scores[~kept].max() or all(s[k].min() > s[~k].max() for s, k in zip(scores, kept))
     labels = labels_from_boxes(np.array([[16.0, 16, 48, 48]]), (64, 64), (4, 4))
-    wanted = torch.nn.functional.cross_entropy(head.logits.flatten(0, 2), torch.from_numpy(np.stack([labels] * 2)).flatten())
+    wanted = torch.nn.functional.cross_entropy(
+        head.logits.flatten(0, 2), torch.from_numpy(np.stack([labels] * 2)).flatten()
+    )
     torch.testing.assert_close(head.loss(TARGETS), wanted)
 
 

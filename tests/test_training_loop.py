@@ -4,6 +4,7 @@ import copy
 import csv
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -25,8 +26,14 @@ SIZE = 48
 RECIPE = Recipe(epochs=4, batch_size=6, lr=1e-3, weight_decay=0.01, warmup_epochs=0.5)
 FEW = replace(RECIPE, epochs=40, batch_size=8, lr=5e-4, weight_decay=0.0)  # nine pictures, one step an epoch
 TINY = replace(
-    get_profile("sample"), bavit_img_size=SIZE, detector_img_size=64, detector_depth=2, num_detection_tokens=8,
-    bavit_recipe=RECIPE, detector_recipe=RECIPE)
+    get_profile("sample"),
+    bavit_img_size=SIZE,
+    detector_img_size=64,
+    detector_depth=2,
+    num_detection_tokens=8,
+    bavit_recipe=RECIPE,
+    detector_recipe=RECIPE,
+)
 
 
 pytestmark = pytest.mark.usefixtures("tiny_world")
@@ -85,7 +92,7 @@ def test_learning_rate_warms_up_then_falls_to_zero():
     recipe = Recipe(epochs=10, batch_size=1, lr=3e-4, warmup_epochs=2)
     rates = [learning_rate(recipe, step, 20) for step in range(200)]
     assert rates[0] == pytest.approx(3e-4 / 41) and max(rates) == rates[40] == pytest.approx(3e-4)
-    assert all(a < b for a, b in zip(rates[:40], rates[1:41])) and all(a > b for a, b in zip(rates[40:], rates[41:]))
+    assert all(a < b for a, b in pairwise(rates[:41])) and all(a > b for a, b in pairwise(rates[40:]))
     assert rates[120] == pytest.approx(1.5e-4)  # half way down the cosine
     assert 0 < rates[-1] < 1e-3 * 3e-4 and learning_rate(recipe, 200, 20) == pytest.approx(0, abs=1e-18)
 
@@ -176,8 +183,11 @@ def bad_gradient(loss):
     return loss + (loss - loss).sqrt()
 
 
-@pytest.mark.parametrize("poison", [lambda loss: loss * math.nan, lambda loss: loss * math.inf, bad_gradient],
-                         ids=["nan", "infinite", "bad gradient"])
+@pytest.mark.parametrize(
+    "poison",
+    [lambda loss: loss * math.nan, lambda loss: loss * math.inf, bad_gradient],
+    ids=["nan", "infinite", "bad gradient"],
+)
 def test_a_bad_loss_names_its_step_and_keeps_the_last_good_state(pictures, tmp_path, monkeypatch, poison):
     good = fit(Linear(), pictures, loss_of, tmp_path / "good", max_steps=5)
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0)  # a state after every step

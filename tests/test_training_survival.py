@@ -13,17 +13,7 @@ import torch
 import training_process
 from safetensors import safe_open
 from safetensors.torch import load_file
-from test_training_loop import (  # noqa: F401
-    RECIPE,
-    TINY,
-    Linear,
-    assert_same,
-    loss_of,
-    losses_of,
-    pictures,
-    poisoned,
-    rows_of,
-)
+from test_training_loop import RECIPE, TINY, Linear, assert_same, loss_of, losses_of, pictures, poisoned, rows_of  # noqa: F401
 from torch import nn
 from torch.utils.data import DataLoader
 from training_process import both, ended, free_port, start

@@ -59,14 +59,17 @@ def masked(detector: YolosForObjectDetection, pictures: torch.Tensor, keep: torc
     x = detector.vit.embeddings(pictures)
     for layer in detector.vit.encoder.layer:
         normed, attention = layer.layernorm_before(x), layer.attention.attention
-        q, k, v = (part(normed).unflatten(-1, (3, 64)).transpose(1, 2)
-                   for part in (attention.query, attention.key, attention.value))
+        q, k, v = (
+            part(normed).unflatten(-1, (3, 64)).transpose(1, 2)
+            for part in (attention.query, attention.key, attention.value)
+        )
         context = F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2)
         x = x + layer.attention.output.dense(context)
         x = layer.output(layer.intermediate(layer.layernorm_after(x)), x)
-    queries = detector.vit.layernorm(x)[:, -SMALL.num_detection_tokens:]
+    queries = detector.vit.layernorm(x)[:, -SMALL.num_detection_tokens :]
     return YolosObjectDetectionOutput(
-        logits=detector.class_labels_classifier(queries), pred_boxes=detector.bbox_predictor(queries).sigmoid())
+        logits=detector.class_labels_classifier(queries), pred_boxes=detector.bbox_predictor(queries).sigmoid()
+    )
 
 
 def shuffled(pictures: torch.Tensor) -> torch.Tensor:
@@ -80,7 +83,7 @@ def shifted(detector: YolosForObjectDetection) -> YolosForObjectDetection:
     """A copy whose patches have their neighbour's position."""
     moved = copy.deepcopy(detector)
     table = moved.vit.embeddings.position_embeddings.data
-    table[:, 1:-SMALL.num_detection_tokens] = table[:, 1:-SMALL.num_detection_tokens].roll(1, dims=1)
+    table[:, 1 : -SMALL.num_detection_tokens] = table[:, 1 : -SMALL.num_detection_tokens].roll(1, dims=1)
     return moved
 
 
@@ -119,9 +122,9 @@ def test_a_ragged_batch_equals_its_images_one_by_one(detector, pictures, ragged)
     pruned = PrunedYolos(detector).eval()
     together = pruned(pictures, ragged)
     for i in range(3):
-        alone = pruned(pictures[i:i + 1], ragged[i:i + 1])
-        torch.testing.assert_close(together.logits[i:i + 1], alone.logits, atol=1e-5, rtol=0)
-        torch.testing.assert_close(together.pred_boxes[i:i + 1], alone.pred_boxes, atol=1e-5, rtol=0)
+        alone = pruned(pictures[i : i + 1], ragged[i : i + 1])
+        torch.testing.assert_close(together.logits[i : i + 1], alone.logits, atol=1e-5, rtol=0)
+        torch.testing.assert_close(together.pred_boxes[i : i + 1], alone.pred_boxes, atol=1e-5, rtol=0)
     assert (together.logits[0] - pruned(pictures[1:2], ragged[1:2]).logits).abs().max() > 1e-3
 
 
@@ -139,7 +142,7 @@ def test_keeping_none_runs_and_sees_no_picture(detector, pictures):
 def test_pruned_patches_are_not_read_and_their_outputs_are_zero(detector, pictures, ragged):
     pruned = PrunedYolos(detector).eval()
     output = pruned(pictures, ragged)
-    patches = output.last_hidden_state[:, 1:-SMALL.num_detection_tokens]
+    patches = output.last_hidden_state[:, 1 : -SMALL.num_detection_tokens]
     assert torch.equal(patches.abs().sum(-1) > 0, ragged.flatten(1))
     gone = ~ragged.repeat_interleave(16, dim=1).repeat_interleave(16, dim=2)[:, None]
     assert torch.equal(pruned(pictures.masked_fill(gone, torch.nan), ragged).logits, output.logits)
@@ -182,8 +185,9 @@ def test_training_gives_the_kept_patches_positions_their_gradient(detector, pict
 def test_the_position_table_is_resized_for_pictures_of_another_size_alone(detector, pictures, monkeypatch):
     pruned, calls = PrunedYolos(detector).eval(), []
     resize = detector.vit.embeddings.interpolation.forward
-    monkeypatch.setattr(detector.vit.embeddings.interpolation, "forward",
-                        lambda table, size: calls.append(size) or resize(table, size))
+    monkeypatch.setattr(
+        detector.vit.embeddings.interpolation, "forward", lambda table, size: calls.append(size) or resize(table, size)
+    )
     with torch.no_grad():
         for side in (96, 64):
             pruned(pictures[:, :, :side, :side])

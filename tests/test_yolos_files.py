@@ -36,8 +36,10 @@ def test_create_yolos_follows_its_profile_and_starts_from_no_zeros():
         assert 0.015 < parameter.std() < 0.025
 
 
-@pytest.mark.skipif(not list((data_dir() / "weights").glob("vit_tiny*")),
-                    reason="no ImageNet weights in BAVIT_DATA_DIR's weights folder")
+@pytest.mark.skipif(
+    not list((data_dir() / "weights").glob("vit_tiny*")),
+    reason="no ImageNet weights in BAVIT_DATA_DIR's weights folder",
+)
 def test_the_imagenet_start_computes_timms_blocks():
     """With timm's own ViT on the same weights: equal features when the detection tokens are hidden."""
     profile = replace(SMALL, detector_img_size=224, detector_depth=2)

@@ -11,9 +11,6 @@ import torch
 from own_pictures import write_coco, write_voc
 
 from bavit_utils import cli, config
-from bavit_utils.verbs import bavit as bavit_verbs
-from bavit_utils.verbs import inside as inside_verbs
-from bavit_utils.verbs import yolos as yolos_verbs
 from bavit_utils.bavit import create_bavit, save_bavit
 from bavit_utils.config import DEPTHS, REPO, Profile, get_profile
 from bavit_utils.data import pretrained, sample_world
@@ -27,6 +24,9 @@ from bavit_utils.selectors import comparison
 from bavit_utils.selectors.heads import SELECTORS
 from bavit_utils.training import loop
 from bavit_utils.training.inside import LAYERS
+from bavit_utils.verbs import bavit as bavit_verbs
+from bavit_utils.verbs import inside as inside_verbs
+from bavit_utils.verbs import yolos as yolos_verbs
 from bavit_utils.weights import save_weights
 from bavit_utils.yolos import create_yolos, save_yolos
 

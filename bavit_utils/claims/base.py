@@ -10,10 +10,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from ..experiments.benchmark import speed_at
+from ..pages.tables import shown_interval
 from ..paper import PAPER, TRAINED_AT
 from ..results import NOT_RUN, load_rows
 from ..sweep import PLAIN
-from ..pages.tables import shown_interval
 
 
 class Status(StrEnum):

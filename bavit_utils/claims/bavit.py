@@ -13,8 +13,8 @@ from ..cost import bavit_multiply_adds, bavit_parameters, yolos_multiply_adds, y
 from ..data.records import load_records
 from ..experiments.postprocessing import papers_setting
 from ..metrics import token_metrics
-from ..paper import PAPER, TRAINED_AT
 from ..pages.tables import shown_interval
+from ..paper import PAPER, TRAINED_AT
 from .base import Interval, NotRun, Status, ap_verdict, claim, listed, on_each, percent, stored, verdict
 
 _SMALL, _LARGE = DEPTHS["bavit-small"], DEPTHS["bavit-large"]

@@ -4,8 +4,15 @@ import numpy as np
 import pandas as pd
 
 from ..config import DEPTHS, PATCH_SIZE, get_profile
-from ..cost import EMBED_DIM, bavit_multiply_adds, bavit_parameters, block_multiply_adds, token_table
-from ..cost import yolos_multiply_adds, yolos_parameters
+from ..cost import (
+    EMBED_DIM,
+    bavit_multiply_adds,
+    bavit_parameters,
+    block_multiply_adds,
+    token_table,
+    yolos_multiply_adds,
+    yolos_parameters,
+)
 from ..paper import PAPER, TRAINED_AT
 from .base import claim, left_open, percent, speed, stored, verdict
 

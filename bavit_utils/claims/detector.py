@@ -14,8 +14,19 @@ from ..experiments.benchmark import detect_masked
 from ..paper import PAPER, TRAINED_AT
 from ..pruning import keep_mask
 from ..yolos import PrunedYolos, create_yolos
-from .base import Interval, ap_verdict, bears_pruning, claim, on_each, percent, speed, stored, table2_rows, together
-from .base import verdict
+from .base import (
+    Interval,
+    ap_verdict,
+    bears_pruning,
+    claim,
+    on_each,
+    percent,
+    speed,
+    stored,
+    table2_rows,
+    together,
+    verdict,
+)
 
 _TINY = replace(get_profile("sample"), detector_img_size=96, detector_depth=3, num_detection_tokens=5)
 _TOLERANCE = 1e-4

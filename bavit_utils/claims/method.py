@@ -10,7 +10,19 @@ from ..cost import yolos_multiply_adds
 from ..paper import PAPER, TRAINED_AT
 from ..pruning import fill_neighbours, keep_mask, resize_grid
 from ..sweep import PLAIN
-from .base import Interval, NotRun, Status, ap_verdict, claim, left_open, percent, stored, table2_rows, together, verdict
+from .base import (
+    Interval,
+    NotRun,
+    Status,
+    ap_verdict,
+    claim,
+    left_open,
+    percent,
+    stored,
+    table2_rows,
+    together,
+    verdict,
+)
 
 _ROWS = PAPER.bavit_img_size // PATCH_SIZE
 _WIDE_ROWS = PAPER.detector_img_size // PATCH_SIZE
@@ -122,7 +134,9 @@ def missing_baselines():
         try:
             chosen, cheaper = _rivals(name)
         except NotRun:  # no comparison of selectors, but Table 2 with random choice
-            drawn = stored(f"table2-{name}", "delta_low", bavit="random", detector="yolos", sparsity=TRAINED_AT, **PLAIN)
+            drawn = stored(
+                f"table2-{name}", "delta_low", bavit="random", detector="yolos", sparsity=TRAINED_AT, **PLAIN
+            )
             change = Interval.of(drawn.mean(numeric_only=True), "delta_AP", "delta")
             chosen, cheaper = {"random": change - table2_rows(name).change[TRAINED_AT]}, {}
         # Good is: clearly better than chance, and than what needs no second network.
@@ -131,7 +145,9 @@ def missing_baselines():
             holds = None  # of half of what it takes
         shown = []
         for cost, rivals in (("sparsity", chosen), ("multiply-adds", cheaper)):
-            each = [f"{_NAMES.get(one) or one.removeprefix('resolution-') + ' px'} {rival}" for one, rival in rivals.items()]
+            each = [
+                f"{_NAMES.get(one) or one.removeprefix('resolution-') + ' px'} {rival}" for one, rival in rivals.items()
+            ]
             shown += [f"at equal {cost} {', '.join(each)}"] if each else []
         return holds, ", ".join(shown)
 

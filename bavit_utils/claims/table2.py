@@ -6,8 +6,20 @@ import pandas as pd
 from ..config import get_profile
 from ..cost import multiply_adds, token_reduction, token_table
 from ..paper import PAPER, TRAINED_AT
-from .base import Interval, Status, ap_verdict, claim, left_open, listed, on_each, percent, speed, stored, table2_rows
-from .base import verdict
+from .base import (
+    Interval,
+    Status,
+    ap_verdict,
+    claim,
+    left_open,
+    listed,
+    on_each,
+    percent,
+    speed,
+    stored,
+    table2_rows,
+    verdict,
+)
 
 _TABLE = pd.DataFrame(PAPER.table2)
 _YOLOS = _TABLE[_TABLE.detector == "yolos"].set_index("sparsity").sort_index()

@@ -20,18 +20,18 @@ from .sample_world import CLASSES as SAMPLE_CLASSES
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)
+)  # fmt: skip
 # torchvision keeps COCO's 91 ids, of which 80 are in use.
 _COCO_91 = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
 COCO_CLASSES = tuple(name for name in _COCO_91 if name not in ("__background__", "N/A"))
 _CLASSES = {"sample": SAMPLE_CLASSES} | dict.fromkeys(("voc2007", "voc2012"), VOC_CLASSES)
 _CLASSES |= dict.fromkeys(("coco", "photos"), COCO_CLASSES)
 SPLITS = dict.fromkeys(("sample", "voc2012", "coco", OWN), ("train", "val"))
-SPLITS |= {"voc2007": ("train", "trainextra", "test"), "photos": ("val",)}  # nothing is trained on the bundled photographs
-_VOC_NAMES = {
+SPLITS |= {"voc2007": ("train", "trainextra", "test"), "photos": ("val",)}  # the photographs: to look at alone
+_VOC_NAMES = {  # of COCO's classes; fourteen more are called alike
     "airplane": "aeroplane", "couch": "sofa", "dining table": "diningtable", "motorcycle": "motorbike",
     "potted plant": "pottedplant", "tv": "tvmonitor",
-}  # of COCO's classes; fourteen more are called alike
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,9 @@ def with_classes_of(record: Record, dataset: str) -> Record:
     names = [name if name in known else _VOC_NAMES.get(name) for name in names]
     kept = [j for j, name in enumerate(names) if name in known]
     return replace(
-        record, dataset=dataset, labels=np.array([known.index(names[j]) for j in kept], dtype=np.int64),
+        record,
+        dataset=dataset,
+        labels=np.array([known.index(names[j]) for j in kept], dtype=np.int64),
         masks=tuple(record.masks[j] for j in kept) if isinstance(record.masks, tuple) else None,
         **{name: getattr(record, name)[kept] for name in ("boxes", "difficult", "crowd", "areas")},
     )

@@ -67,7 +67,9 @@ class Detector:
     def _checked_keep(self, keep: np.ndarray) -> np.ndarray:
         keep, patches = np.asarray(keep), int(np.prod(self.meta["grid"]))
         if keep.ndim != 1 or keep.dtype != np.int64 or (keep.size and not 0 <= keep.min() <= keep.max() < patches):
-            given = f"{keep.dtype} {list(keep.shape)}" + (f" with values from {keep.min()} to {keep.max()}" if keep.size else "")
+            given = f"{keep.dtype} {list(keep.shape)}" + (
+                f" with values from {keep.min()} to {keep.max()}" if keep.size else ""
+            )
             raise ValueError(
                 f"keep is {given}: give the kept patches' indices, row * cols + col in the grid {self.meta['grid']}, "
                 f"as int64 [kept] of 0 to {patches - 1}"

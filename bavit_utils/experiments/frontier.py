@@ -60,8 +60,9 @@ def measure_times(
         model = PrunedYolos(detector, heads, point.coarse)
         if point.by == "tome":
             model = MergedYolos(model, point.sparsity)
+        model.eval()
 
-        def work(point=point, model=model.eval(), large=large, masks=masks, grid=grid, inside=inside) -> None:
+        def work(point=point, model=model, large=large, masks=masks, grid=grid, inside=inside) -> None:
             with torch.inference_mode():
                 if point.by == "bavit-small":
                     detector_keep(foreground_probability(bavit, small), 0.5, grid)
@@ -111,9 +112,16 @@ def frontier(
         chosen = {family: within[within["method"].str.match(names)] for family, names in FAMILIES.items()}
         chosen = {family: some.loc[some["dev_AP"].idxmax()] for family, some in chosen.items() if len(some)}
         for (family, row), part in product(chosen.items() if "resolution" in chosen else (), parts):
-            ours, theirs = (evaluation(file_name(*one[["method", "detector", "sparsity"]]), part) for one in (row, chosen["resolution"]))
+            ours, theirs = (
+                evaluation(file_name(*one[["method", "detector", "sparsity"]]), part)
+                for one in (row, chosen["resolution"])
+            )
             what = {key: row[key] for key in ("method", "detector", "trained", "sparsity", "side")}
-            found = {"AP": ours.average_precision()["AP"], **paired_difference(ours, theirs), "n_images": len(parts[part])}
+            found = {
+                "AP": ours.average_precision()["AP"],
+                **paired_difference(ours, theirs),
+                "n_images": len(parts[part]),
+            }
             best.append({"time": column, "speed": speed, "family": family, "part": part, **what, **found})
     return best
 

@@ -32,7 +32,7 @@ def _answer() -> None:
     answer, sys.stdout = sys.stdout.buffer, sys.stderr
     try:
         found = _peak(*pickle.load(sys.stdin.buffer))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001, it is raised again in the other process
         found = error
     answer.write(pickle.dumps(found))
 

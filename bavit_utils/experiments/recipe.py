@@ -7,8 +7,8 @@ from transformers import YolosForObjectDetection
 from ..config import Profile, run_folder
 from ..data.records import Record
 from ..metrics import DetectionEvaluation, bootstrap_ap, paired_difference
-from ..training.state import read_curve
 from ..training.detector import VARIANTS, detection_records, train_yolos
+from ..training.state import read_curve
 from ..yolos import PrunedYolos, predict
 
 READOUTS = ("tokens", "patches")

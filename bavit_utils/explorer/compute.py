@@ -192,7 +192,10 @@ def choices(profile: Profile) -> dict[str, tuple[Profile, str]]:
     found = {}
     for p in dict.fromkeys((profile, *map(get_profile, PROFILE_NAMES))):
         names = [name for name in DEPTHS if p.checkpoint(name).exists()]
-        found |= {f"{name.replace('bavit', 'BAViT')}, trained on {p.pruner_data}, {p.bavit_img_size} px": (p, name) for name in names}
+        found |= {
+            f"{name.replace('bavit', 'BAViT')}, trained on {p.pruner_data}, {p.bavit_img_size} px": (p, name)
+            for name in names
+        }
         if p.checkpoint("heads").exists() and p.checkpoint("yolos").exists():
             label = f"inside YOLOS, after layer {INSIDE}, trained on {p.pruner_data}, {p.detector_img_size} px"
             found[label] = (p, f"inside-{INSIDE}")

@@ -197,7 +197,9 @@ def _speed() -> tuple[str, ...]:
     paper = " to ".join(f"{1 + gain:.1f}x" for gain in PAPER.throughput_gain)
     ours = [f"{row.speedup:.2f}x of {row.mac_speedup:.2f}x (batch {row.batch})" for *_, row in _times(at)] or [NOT_RUN]
     ours += _speed_in_8_bits()
-    claim = f"speed at {at:.0%} (the abstract's {100 * PAPER.drop:.0f} AP), BAViT included, of what multiply-adds predict"
+    claim = (
+        f"speed at {at:.0%} (the abstract's {100 * PAPER.drop:.0f} AP), BAViT included, of what multiply-adds predict"
+    )
     return _row(claim, paper, ours, [_device()], "a CPU")
 
 

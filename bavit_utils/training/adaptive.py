@@ -17,8 +17,8 @@ from transformers import YolosForObjectDetection
 from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
 from ..images import renormalise, warp
-from ..packed import run_block
 from ..inside import PatchHead
+from ..packed import run_block
 from ..yolos import PrunedYolos, predict
 from .detector import detection_loss
 from .pictures import DetectionPictures

@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, reduce
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ..checks import check_number, check_room

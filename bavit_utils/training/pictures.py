@@ -33,7 +33,9 @@ class Visits(Sampler):
 
     def __init__(self, n_pictures: int, batch_size: int, seed: int):
         if n_pictures < batch_size:
-            raise ValueError(f"{n_pictures} pictures don't fill one batch of {batch_size}: give more, or lower batch_size")
+            raise ValueError(
+                f"{n_pictures} pictures don't fill one batch of {batch_size}: give more, or lower batch_size"
+            )
         self.n_pictures, self.batch_size, self.seed = n_pictures, batch_size, seed
         self.epoch = self.start = 0
 

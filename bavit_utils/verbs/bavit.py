@@ -16,8 +16,8 @@ from ..experiments.postprocessing import postprocessing_rows
 from ..metrics import token_metrics
 from ..results import device_name, store
 from ..training.bavit import token_records, train_bavit
-from ..training.state import read_curve, store_curve
 from ..training.loop import split_records
+from ..training.state import read_curve, store_curve
 from . import device, shown
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from ..config import get_profile
 from ..data.pictures import load_image
-from ..data.records import fingerprint, load_records
 from ..data.pretrained import profile_detector
+from ..data.records import fingerprint, load_records
 from ..edge.detector import Detector, InsideDetector, edge_folder
 from ..edge.export import export_inside, export_pair
 from ..edge.on_torch import TorchDetector, load_pair
@@ -84,7 +84,9 @@ def bench_edge(args: argparse.Namespace) -> None:
         rows = time_rows(sizes, args.threads, args.repeats)
         source = provenance()
     for row in rows:
-        value = f"AP {shown(row['AP'])}" if args.what == "ap" else f"{row['threads']} threads, {row['median_ms']:.1f} ms"
+        value = (
+            f"AP {shown(row['AP'])}" if args.what == "ap" else f"{row['threads']} threads, {row['median_ms']:.1f} ms"
+        )
         told = f", counts rounded to {row['round_to']}" if row.get("round_to") else ""
         print(f"{row['img_size']} px, {row['runtime']} {row['dtype']}, {row['keep']:.0%} kept{told}: {value}")
     if args.store:

@@ -111,7 +111,9 @@ def bench(args: argparse.Namespace) -> None:
         raise ValueError(f"no times in inside-{profile.name} to rank by: run `bavit bench --inside --store`")
     times = stored.to_dict("records") if args.ranked else _times(profile, args.repeats)
     for row in times:
-        print(", ".join(f"{key} {value:.1f}" if key.startswith("latency") else f"{value}" for key, value in row.items()))
+        print(
+            ", ".join(f"{key} {value:.1f}" if key.startswith("latency") else f"{value}" for key, value in row.items())
+        )
     held_out = load_records(*profile.detector_eval)
     rows = load_rows(f"inside-{profile.name}").dropna(subset="dev_AP").drop(columns="kept")
     rows = rows.drop(columns=[name for name in rows if name.startswith("latency")])
@@ -121,8 +123,10 @@ def bench(args: argparse.Namespace) -> None:
     best = frontier(rows, columns, _folder(profile), dev, held_out, labels)
     for row in best:
         if row["part"] == "all":
-            print(f"{row['time']}, {row['speed']}x, {row['family']}: {row['method']}, {row['detector']}, "
-                  f"{row['sparsity']:.2f}: AP {shown(row['AP'])}, {shown(row['delta_AP'], '+.4f')} to a smaller picture")
+            print(
+                f"{row['time']}, {row['speed']}x, {row['family']}: {row['method']}, {row['detector']}, "
+                f"{row['sparsity']:.2f}: AP {shown(row['AP'])}, {shown(row['delta_AP'], '+.4f')} to a smaller picture"
+            )
     if args.store:
         starts = [name for name in UNTUNED if name in set(rows["detector"])]
         pairs = [row for name in starts for row in paired_choices(LAYER, name, _folder(profile), dev, held_out)]

@@ -173,4 +173,12 @@ def bench(args: argparse.Namespace) -> None:
             f"{row['speedup']:.2f}x of {row['mac_speedup']:.2f}x, {row['peak_mb']:.0f} MB"
         )
     if args.store:
-        store(f"throughput-{device()}", profile.name, rows, {"sample/val": records}, [checkpoint], device(), rows[0]["dtype"])
+        store(
+            f"throughput-{device()}",
+            profile.name,
+            rows,
+            {"sample/val": records},
+            [checkpoint],
+            device(),
+            rows[0]["dtype"],
+        )
