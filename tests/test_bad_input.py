@@ -35,7 +35,7 @@ from bavit_utils.pruning import keep_mask, spare_some, threshold_for_sparsity
 from bavit_utils.results import load_rows, save_rows
 from bavit_utils.sweep import detections
 from bavit_utils.training import loop
-from bavit_utils.training.loop import fit
+from bavit_utils.training.loop import Task, fit
 from bavit_utils.training.pictures import TokenPictures
 from bavit_utils.weights import read_weights, save_weights
 from bavit_utils.yolos import PrunedYolos, create_yolos, load_yolos, save_yolos
@@ -641,7 +641,7 @@ def train(folder: Path, **options):
     def loss_of(model, pixels, targets):
         return torch.nn.functional.cross_entropy(model(pixels).flatten(0, 1), targets.flatten().clamp(min=0))
 
-    return fit(Linear(), data, loss_of, folder, **options)
+    return fit(Linear(), data, Task(loss_of, options.pop("evaluate", None)), folder, **options)
 
 
 @pytest.mark.parametrize("changed", ["box", "class", "picture"])

@@ -20,8 +20,8 @@ def trained(monkeypatch, tmp_path):
     """What each training was asked for; it has learnt 100 steps in a minute, and before that what the log says."""
     asked, detectors = [], []
 
-    def train(profile, folder, seed, recipe_, max_minutes):
-        asked.append((recipe_, folder.name, max_minutes))
+    def train(profile, folder, schedule):
+        asked.append((schedule.recipe, folder.name, schedule.max_minutes))
         folder.mkdir(exist_ok=True)
         (folder / "log.csv").write_text("step,seconds,metric\n50,30,\n100,60,\n")
         torch.manual_seed(len(asked))

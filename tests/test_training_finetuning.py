@@ -18,6 +18,7 @@ from bavit_utils.training import finetuning
 from bavit_utils.training import loop as training
 from bavit_utils.training.detector import detection_loss, detection_records
 from bavit_utils.training.finetuning import Pruner, choose_pruner, finetune, finetuned_name
+from bavit_utils.training.loop import Schedule
 from bavit_utils.training.pictures import DetectionPictures, collate_detection
 from bavit_utils.verbs import yolos as yolos_verbs
 from bavit_utils.weights import read_weights
@@ -105,7 +106,7 @@ def test_it_starts_from_the_checkpoint(share, seen, tmp_path, monkeypatch):
         return detection_loss(output, targets, config)
 
     monkeypatch.setattr(detector_training, "detection_loss", watched)
-    _, folder, made_from = finetune(TINY, sparsity=share, folder=tmp_path, max_steps=1)
+    _, folder, made_from = finetune(TINY, sparsity=share, folder=tmp_path, schedule=Schedule(max_steps=1))
     (pixels, keep), (targets,) = seen[0], targets_seen
     start = PrunedYolos(load_yolos(TINY.checkpoint("yolos")))
     loss = detection_loss(start(pixels, keep), targets, start.detector.config)
@@ -124,7 +125,7 @@ def test_pruned_tokens_are_not_computed(data, seen, tmp_path, monkeypatch):
         return embedded
 
     monkeypatch.setattr(PrunedYolos, "_embed", watched)
-    finetune(TINY, folder=tmp_path, max_steps=3)
+    finetune(TINY, folder=tmp_path, schedule=Schedule(max_steps=3))
     prefix = RECIPE.batch_size * (1 + TINY.num_detection_tokens)
     assert computed == [keep.sum().item() + prefix for _, keep in seen] and len(seen) == 3
     assert all(0.1 < sparsity(keep).mean() < 0.6 for _, keep in seen)
@@ -152,7 +153,7 @@ def test_a_pruned_patch_has_no_part_in_loss_and_gradient(data, pruner):
 
 def test_the_control_is_dense_training_gone_on_with(data, seen, tmp_path):
     """Two steps of it, by the loop, equal two by hand on the same pictures without a keep mask."""
-    control, _, _ = finetune(TINY, sparsity=0.0, folder=tmp_path, max_steps=2)
+    control, _, _ = finetune(TINY, sparsity=0.0, folder=tmp_path, schedule=Schedule(max_steps=2))
     assert [keep for _, keep in seen] == [None, None]
     model = PrunedYolos(load_yolos(TINY.checkpoint("yolos"))).train()
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=RECIPE.weight_decay)
@@ -226,18 +227,18 @@ def test_a_sparsity_is_a_share(share, tmp_path):
 
 @pytest.mark.parametrize("share", [0.35, 0.0])
 def test_a_resumed_fine_tuning_is_the_uninterrupted_one(share, tmp_path):
-    whole, _, _ = finetune(TINY, sparsity=share, folder=tmp_path / "whole", max_steps=5)
+    whole, _, _ = finetune(TINY, sparsity=share, folder=tmp_path / "whole", schedule=Schedule(max_steps=5))
     for steps in (2, 5):
-        parts, _, _ = finetune(TINY, sparsity=share, folder=tmp_path / "parts", max_steps=steps)
+        parts, _, _ = finetune(TINY, sparsity=share, folder=tmp_path / "parts", schedule=Schedule(max_steps=steps))
     others = parts.state_dict()
     assert [name for name, value in whole.state_dict().items() if not torch.equal(value, others[name])] == []
     assert rows_of(tmp_path / "whole") == rows_of(tmp_path / "parts")
 
 
 def test_another_start_sparsity_or_pruner_is_refused(tmp_path, monkeypatch):
-    finetune(TINY, folder=tmp_path / "run", max_steps=1)
+    finetune(TINY, folder=tmp_path / "run", schedule=Schedule(max_steps=1))
     with pytest.raises(ValueError, match="another training"):
-        finetune(TINY, sparsity=0.3, folder=tmp_path / "run", max_steps=2)
+        finetune(TINY, sparsity=0.3, folder=tmp_path / "run", schedule=Schedule(max_steps=2))
     first = config.CHECKPOINTS
     monkeypatch.setattr(config, "CHECKPOINTS", tmp_path / "others")
     save_start(1)
@@ -245,7 +246,7 @@ def test_another_start_sparsity_or_pruner_is_refused(tmp_path, monkeypatch):
         other = TINY.checkpoint(name).read_bytes()
         TINY.checkpoint(name).write_bytes((first / TINY.checkpoint(name).name).read_bytes())
         with pytest.raises(ValueError, match="another training"):
-            finetune(TINY, folder=tmp_path / "run", max_steps=2)
+            finetune(TINY, folder=tmp_path / "run", schedule=Schedule(max_steps=2))
         TINY.checkpoint(name).write_bytes(other)
 
 

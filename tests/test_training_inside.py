@@ -14,6 +14,7 @@ from bavit_utils.inside import PatchHead, heads_of, load_heads, save_heads, toke
 from bavit_utils.training import inside
 from bavit_utils.training.adaptive import learn_thresholds, move_to_budget
 from bavit_utils.training.inside import SHARES, LearningHead, RandomHead, train_head
+from bavit_utils.training.loop import Schedule
 from bavit_utils.training.pictures import DetectionPictures
 from bavit_utils.yolos import PrunedYolos, create_yolos, save_yolos
 
@@ -126,7 +127,7 @@ def test_detectors_are_tuned_in_each_way(detector, records, way, at, tmp_path, m
     monkeypatch.setattr(inside, "run_folder", lambda name: tmp_path / name)
     recipe = replace(TINY.finetune_recipe, epochs=1, batch_size=8, mixed_precision="no", compiled=False)
     quick = replace(TINY, finetune_recipe=recipe)
-    tuned, head, folder, made_from = inside.tune_inside(quick, way, at, "yolos-sparse", stops={"max_steps": 2})
+    tuned, head, folder, made_from = inside.tune_inside(quick, way, at, "yolos-sparse", Schedule(max_steps=2))
     changed = [not torch.equal(a, b) for a, b in zip(tuned.parameters(), detector.parameters())]
     assert any(changed) and (head is not None) == (way == "inside")
     assert (made_from["way"], made_from["at"]) == (way, at) and (folder / "log.csv").exists()

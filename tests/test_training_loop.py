@@ -18,7 +18,7 @@ from bavit_utils.training import detector as detector_training
 from bavit_utils.training import loop
 from bavit_utils.training.bavit import train_bavit
 from bavit_utils.training.detector import train_yolos
-from bavit_utils.training.loop import fit, learning_rate, split_records
+from bavit_utils.training.loop import Schedule, Task, fit, learning_rate, split_records
 from bavit_utils.training.pictures import TokenPictures
 from bavit_utils.yolos import create_yolos
 
@@ -61,14 +61,14 @@ def loss_of(model, pixels, targets):
 
 
 def poisoned(poison, at: int):
-    """`loss_of`, whose loss goes through `poison` at one call."""
+    """The task of `loss_of`, whose loss goes through `poison` at one call."""
     calls = iter(range(10**6))
 
     def loss(model, pixels, targets):
         value = loss_of(model, pixels, targets)
         return poison(value) if next(calls) == at else value
 
-    return loss
+    return Task(loss)
 
 
 def rows_of(folder) -> list[dict]:
@@ -108,17 +108,17 @@ def test_the_papers_schedule_falls_in_steps():
 
 @pytest.mark.parametrize(("train", "share"), [(train_bavit, 0.7), (train_yolos, 0.85)])
 def test_a_few_pictures_are_learnt_by_heart(train, share, tmp_path):
-    model = train(TINY, tmp_path / "run", recipe=FEW, limit=10)
+    model = train(TINY, tmp_path / "run", schedule=Schedule(recipe=FEW, limit=10))
     losses = losses_of(tmp_path / "run")
     assert len(losses) == 40 and not model.training
     assert sum(losses[-5:]) < share * sum(losses[:5])
 
 
 def test_both_trainings_run_in_one_process_whatever_their_precision(tmp_path):
-    model = train_bavit(TINY, tmp_path / "bavit", "bavit-large", max_steps=1)
+    model = train_bavit(TINY, tmp_path / "bavit", "bavit-large", schedule=Schedule(max_steps=1))
     assert len(model.blocks) == 10
     mixed = replace(RECIPE, mixed_precision="bf16")
-    detector = train_yolos(TINY, tmp_path / "yolos", recipe=mixed, max_steps=2)
+    detector = train_yolos(TINY, tmp_path / "yolos", Schedule(recipe=mixed, max_steps=2))
     assert all(math.isfinite(loss) for loss in losses_of(tmp_path / "yolos")) and detector.dtype == torch.float32
     (narrow,) = [value for name, value in detector.named_parameters() if name.endswith("cls_token")]
     assert torch.isfinite(narrow).all()
@@ -129,35 +129,35 @@ def test_both_trainings_run_in_one_process_whatever_their_precision(tmp_path):
 
 @pytest.mark.parametrize("train", [train_bavit, train_yolos])
 def test_a_resumed_training_is_the_uninterrupted_one(train, tmp_path):
-    whole = train(TINY, tmp_path / "whole", max_steps=6)
+    whole = train(TINY, tmp_path / "whole", schedule=Schedule(max_steps=6))
     for steps in (2, 5, 6):  # in the middle of the first epoch, of the second, and on
-        parts = train(TINY, tmp_path / "parts", max_steps=steps)
+        parts = train(TINY, tmp_path / "parts", schedule=Schedule(max_steps=steps))
         assert max(int(row["step"]) for row in rows_of(tmp_path / "parts")) == steps
     assert_same(whole, parts)
     assert rows_of(tmp_path / "whole") == rows_of(tmp_path / "parts")
 
 
 def test_slices_of_time_and_helping_processes_change_nothing(pictures, tmp_path):
-    whole = fit(Linear(), pictures, loss_of, tmp_path / "whole", max_steps=8)  # into the third epoch
+    whole = fit(Linear(), pictures, Task(loss_of), tmp_path / "whole", max_steps=8)  # into the third epoch
     streamed = copy.copy(pictures)
     streamed.kept = None  # as where they don't fit into memory: other processes prepare them
     for step in ("1", "2"):
-        fit(Linear(), streamed, loss_of, tmp_path / "parts", max_minutes=1e-9)  # over after one step
+        fit(Linear(), streamed, Task(loss_of), tmp_path / "parts", max_minutes=1e-9)  # over after one step
         assert rows_of(tmp_path / "parts")[-1]["step"] == step
-    assert_same(whole, fit(Linear(), streamed, loss_of, tmp_path / "parts", max_steps=8))
+    assert_same(whole, fit(Linear(), streamed, Task(loss_of), tmp_path / "parts", max_steps=8))
 
 
 @pytest.mark.parametrize("row", ["7,2,9.9,0.1,1.0,\n", "1"], ids=["past the state", "cut short"])
 def test_rows_without_a_state_are_dropped(pictures, tmp_path, row):
-    fit(Linear(), pictures, loss_of, tmp_path, max_steps=4)
+    fit(Linear(), pictures, Task(loss_of), tmp_path, max_steps=4)
     log = tmp_path / "log.csv"
     log.write_text(log.read_text() + row)
-    fit(Linear(), pictures, loss_of, tmp_path, max_steps=5)
+    fit(Linear(), pictures, Task(loss_of), tmp_path, max_steps=5)
     assert [row["step"] for row in rows_of(tmp_path)] == ["1", "2", "3", "4", "5"]
 
 
 def test_a_finished_training_is_left_as_it_is(pictures, tmp_path):
-    done = fit(Linear(), pictures, loss_of, tmp_path)
+    done = fit(Linear(), pictures, Task(loss_of), tmp_path)
     again = fit(Linear(), pictures, poisoned(lambda loss: loss * math.nan, at=0), tmp_path)
     assert_same(done, again)
     assert len(losses_of(tmp_path)) == 12
@@ -165,13 +165,13 @@ def test_a_finished_training_is_left_as_it_is(pictures, tmp_path):
 
 @pytest.mark.parametrize("change", ["recipe", "seed", "records"])
 def test_another_training_in_the_same_folder_is_refused(pictures, tmp_path, change):
-    fit(Linear(), pictures, loss_of, tmp_path, max_steps=2)
+    fit(Linear(), pictures, Task(loss_of), tmp_path, max_steps=2)
     before = (tmp_path / "state.safetensors").read_bytes()
     told = r"state\.safetensors belongs to another training.*: remove its folder, or choose another"
     other = copy.copy(pictures)
     setattr(other, change, {"recipe": replace(RECIPE, lr=2e-3), "seed": 1, "records": pictures.records[:12]}[change])
     with pytest.raises(ValueError, match=told):
-        fit(Linear(), other, loss_of, tmp_path)
+        fit(Linear(), other, Task(loss_of), tmp_path)
     assert (tmp_path / "state.safetensors").read_bytes() == before and len(losses_of(tmp_path)) == 2
 
 
@@ -189,7 +189,7 @@ def bad_gradient(loss):
     ids=["nan", "infinite", "bad gradient"],
 )
 def test_a_bad_loss_names_its_step_and_keeps_the_last_good_state(pictures, tmp_path, monkeypatch, poison):
-    good = fit(Linear(), pictures, loss_of, tmp_path / "good", max_steps=5)
+    good = fit(Linear(), pictures, Task(loss_of), tmp_path / "good", max_steps=5)
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0)  # a state after every step
     with pytest.raises(FloatingPointError, match=rf"at step 5: lower the learning rate and remove {tmp_path / 'bad'}"):
         fit(Linear(), pictures, poisoned(poison, at=5), tmp_path / "bad")
@@ -210,7 +210,7 @@ def test_the_log_has_a_row_a_step_and_one_an_epoch(pictures, tmp_path):
         seen.append(len(seen))
         return 0.1 * len(seen)
 
-    fit(Linear(), pictures, loss_of, tmp_path, evaluate=evaluate)
+    fit(Linear(), pictures, Task(loss_of, evaluate), tmp_path)
     rows = rows_of(tmp_path)
     assert [int(row["step"]) for row in rows if row["loss"]] == list(range(1, 13))
     metrics = [(int(row["step"]), float(row["metric"])) for row in rows if row["metric"]]
@@ -224,7 +224,7 @@ def test_of_many_epochs_some_are_measured_and_the_last(pictures, tmp_path, monke
     monkeypatch.setattr(loop, "MEASURES", 2)
     many = copy.copy(pictures)
     many.recipe = replace(RECIPE, epochs=5)
-    fit(Linear(), many, loss_of, tmp_path, evaluate=lambda model: 0.5)
+    fit(Linear(), many, Task(loss_of, lambda model: 0.5), tmp_path)
     assert [int(row["epoch"]) for row in rows_of(tmp_path) if row["metric"]] == [1, 3, 4]
 
 
@@ -237,7 +237,7 @@ def test_choices_are_made_on_the_end_of_the_training_list():
 
 def test_trainings_log_their_measure_after_an_epoch(tmp_path):
     for train, name in ((train_bavit, "bavit"), (train_yolos, "yolos")):
-        train(TINY, tmp_path / name, max_steps=3)
+        train(TINY, tmp_path / name, schedule=Schedule(max_steps=3))
         (measure,) = [float(row["metric"]) for row in rows_of(tmp_path / name) if row["metric"]]
         assert 0 <= measure <= 1
 
@@ -249,11 +249,13 @@ def test_a_detector_goes_on_from_another_one_with_classes_of_its_own(tmp_path, m
         return yolos.save_yolos(new, tmp_path / f"{name}.safetensors", bits=32)
 
     started = {}
-    monkeypatch.setattr(detector_training, "fit_yolos", lambda model, *_, **named: started.update(named) or model)
+    monkeypatch.setattr(
+        detector_training, "fit_yolos", lambda model, data, dev, folder, identity, _: started.update(identity) or model
+    )
     for path, own in ((stored("same"), 0), (stored("other", detector_data="voc2007"), 2)):
         torch.manual_seed(1)
         detector = train_yolos(TINY, tmp_path / "next", start=path)
-        assert started["identity"]["start"]
+        assert started["start"]
         start = yolos.load_yolos(path).state_dict()
         new = [name for name, value in detector.state_dict().items() if not torch.equal(value, start[name])]
         assert len(new) == own and all(name.startswith("class_labels_classifier.layers.2.") for name in new)

@@ -22,7 +22,7 @@ from bavit_utils import config
 from bavit_utils.data.records import class_names, load_records
 from bavit_utils.training import loop
 from bavit_utils.training.detector import detection_loss
-from bavit_utils.training.loop import fit
+from bavit_utils.training.loop import Task, fit
 from bavit_utils.training.pictures import DetectionPictures, collate_detection
 from bavit_utils.yolos import PrunedYolos, create_yolos
 
@@ -104,10 +104,10 @@ def test_a_model_that_draws_random_numbers_goes_on_with_the_same_ones(pictures, 
         linear.layer = nn.Sequential(nn.Dropout(0.5), linear.layer)
         return linear
 
-    whole = fit(model(), pictures, loss_of, tmp_path / "whole")
-    fit(model(), pictures, loss_of, tmp_path / "parts", max_steps=5)
+    whole = fit(model(), pictures, Task(loss_of), tmp_path / "whole")
+    fit(model(), pictures, Task(loss_of), tmp_path / "parts", max_steps=5)
     torch.manual_seed(5)
-    assert_same(whole, fit(model(), pictures, loss_of, tmp_path / "parts"))
+    assert_same(whole, fit(model(), pictures, Task(loss_of), tmp_path / "parts"))
     assert losses_of(tmp_path / "parts") == losses_of(tmp_path / "whole")
 
 
@@ -127,27 +127,27 @@ def files_up_to(size: int):
 
 @pytest.mark.parametrize("size, file", [(2000, "state.safetensors"), (80, "log.csv")])
 def test_a_full_disk_leaves_the_last_state_and_a_sentence(pictures, tmp_path, monkeypatch, size, file):  # noqa: F811
-    whole = fit(Linear(), pictures, loss_of, tmp_path / "whole")
-    fit(Linear(), pictures, loss_of, tmp_path / "full", max_steps=2)
+    whole = fit(Linear(), pictures, Task(loss_of), tmp_path / "whole")
+    fit(Linear(), pictures, Task(loss_of), tmp_path / "full", max_steps=2)
     before = (tmp_path / "full" / "state.safetensors").read_bytes()
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
     with files_up_to(size), pytest.raises(OSError, match=rf"full/{file} can't be written \(.+\): make room there"):
-        fit(Linear(), pictures, loss_of, tmp_path / "full")
+        fit(Linear(), pictures, Task(loss_of), tmp_path / "full")
     assert (tmp_path / "full" / "state.safetensors").read_bytes() == before
     assert not list((tmp_path / "full").glob("state.*.partial"))
-    assert_same(whole, fit(Linear(), pictures, loss_of, tmp_path / "full"))
+    assert_same(whole, fit(Linear(), pictures, Task(loss_of), tmp_path / "full"))
     assert rows_of(tmp_path / "full") == rows_of(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("left", [0, 5, 2000])
 def test_a_damaged_state_is_named(pictures, tmp_path, left):  # noqa: F811
-    fit(Linear(), pictures, loss_of, tmp_path, max_steps=1)
+    fit(Linear(), pictures, Task(loss_of), tmp_path, max_steps=1)
     state = tmp_path / "state.safetensors"
     state.write_bytes(state.read_bytes()[:left])
     with pytest.raises(ValueError, match=rf"{state} is damaged.*: restore it, or delete it and train anew"):
-        fit(Linear(), pictures, loss_of, tmp_path)
+        fit(Linear(), pictures, Task(loss_of), tmp_path)
     state.unlink()
-    fit(Linear(), pictures, loss_of, tmp_path)
+    fit(Linear(), pictures, Task(loss_of), tmp_path)
     assert len(losses_of(tmp_path)) == 12
 
 

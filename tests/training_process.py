@@ -66,7 +66,9 @@ def signal_at(point: str, count: int, number: int) -> None:
 def train(cache: Path, folder: Path, model: str = "bavit", max_steps: int | None = None) -> None:
     """Train the tiny `model` in `folder`."""
     prepare(cache)
-    {"bavit": bavit.train_bavit, "yolos": detector.train_yolos}[model](TINY, folder=folder, max_steps=max_steps)
+    {"bavit": bavit.train_bavit, "yolos": detector.train_yolos}[model](
+        TINY, folder=folder, schedule=loop.Schedule(max_steps=max_steps)
+    )
 
 
 def run(cache: Path, folder: Path, signals: tuple, save_seconds: float, environ: dict, options: dict) -> None:

@@ -8,6 +8,7 @@ from ..config import Profile, run_folder
 from ..data.records import Record
 from ..metrics import DetectionEvaluation, bootstrap_ap, paired_difference
 from ..training.detector import VARIANTS, detection_records, train_yolos
+from ..training.loop import Schedule
 from ..training.state import read_curve
 from ..yolos import PrunedYolos, predict
 
@@ -47,7 +48,7 @@ def _trained(profile: Profile, name: str, minutes: float, seed: int) -> tuple[Yo
     recipe = replace(profile.detector_recipe, **VARIANTS.get(name, {}))
     folder = run_folder(f"recipe-{name or 'whole'}-{profile.detector_data}{profile.suffix}-seed{seed}")
     before = read_curve(folder)["seconds"].max() / 60 if (folder / "log.csv").exists() else 0.0
-    detector = train_yolos(profile, folder, seed, recipe, max_minutes=max(0.0, minutes - before))
+    detector = train_yolos(profile, folder, Schedule(seed, recipe, max_minutes=max(0.0, minutes - before)))
     log = read_curve(folder)
     return detector.eval(), int(log["step"].max()), log["seconds"].max()
 

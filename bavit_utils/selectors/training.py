@@ -13,7 +13,7 @@ from ..data.records import load_records
 from ..images import in_batches, renormalise
 from ..metrics import token_metrics
 from ..results import short_hash
-from ..training.loop import fit, split_records
+from ..training.loop import WHOLE, Schedule, Task, fit, split_records
 from ..training.pictures import DetectionPictures, collate_detection
 from ..yolos import PrunedYolos
 from .heads import SELECTORS, attention_map, head_scores, patch_grid
@@ -23,9 +23,7 @@ from .heads import SELECTORS, attention_map, head_scores, patch_grid
 EPOCHS = {"sparse-detr": 1, "focus-detr": 4}
 
 
-def train_selector(
-    profile: Profile, name: str, seed: int = 0, limit: int | None = None, max_steps: int | None = None
-) -> tuple[nn.Module, Path, dict]:
+def train_selector(profile: Profile, name: str, schedule: Schedule = WHOLE) -> tuple[nn.Module, Path, dict]:
     """Train `sparse-detr` or `focus-detr` for the profile's stored detector, which stays as it is.
 
     Sparse DETR's target is the detector's attention to each augmented picture, Focus DETR's its boxes. After each epoch
@@ -34,12 +32,12 @@ def train_selector(
     """
     detector, checkpoint = profile_detector(profile)
     detector = PrunedYolos(detector.requires_grad_(False)).eval()
-    train, dev = split_records(load_records(profile.pruner_data, "train", limit))
-    torch.manual_seed(seed)
+    train, dev = split_records(load_records(profile.pruner_data, "train", schedule.limit))
+    torch.manual_seed(schedule.seed)
     selector = SELECTORS[name]()
     epochs = profile.bavit_recipe.epochs * EPOCHS[name]
     recipe = replace(profile.bavit_recipe, epochs=epochs, lr=1e-3, small_epochs=0)
-    data = DetectionPictures(train, profile.detector_img_size, recipe, seed)
+    data = DetectionPictures(train, profile.detector_img_size, recipe, schedule.seed)
     normalise = detector.detector.config.normalise
     images = [record.image() for record in dev]
     labels = stacked_labels(dev, profile.detector_grid, profile.pruner_rule) if dev else None
@@ -61,17 +59,8 @@ def train_selector(
         levels = selector(patch_grid(detector, pixels))
         return getattr(selector, "module", selector).loss([level.float() for level in levels], target)
 
-    folder = run_folder(f"{name}-{profile.pruner_data}{profile.suffix}-seed{seed}")
+    folder = run_folder(f"{name}-{profile.pruner_data}{profile.suffix}-seed{schedule.seed}")
     made_for = {"detector": short_hash(checkpoint), "dataset": profile.pruner_data}
-    made_for |= {"profile": profile.name, "seed": seed}
-    trained = fit(
-        selector,
-        data,
-        loss_of,
-        folder,
-        evaluate if dev else None,
-        collate_detection,
-        identity={"model": name, **made_for},
-        max_steps=max_steps,
-    )
-    return trained, folder, made_for
+    made_for |= {"profile": profile.name, "seed": schedule.seed}
+    task = Task(loss_of, evaluate if dev else None, {"model": name, **made_for}, collate_detection)
+    return fit(selector, data, task, folder, **schedule.stops), folder, made_for

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from ..annotations import stacked_labels
 from ..bavit import accumulative_cross_entropy, create_bavit, foreground_maps, token_weight
-from ..config import DEPTHS, PATCH_SIZE, Profile, Recipe
+from ..config import DEPTHS, PATCH_SIZE, Profile
 from ..data import pretrained
 from ..data.records import Record, load_training_lists
 from ..images import warp
 from ..metrics import token_metrics
-from .loop import fit, part_of_all, split_records
+from .loop import WHOLE, Schedule, Task, fit, part_of_all, split_records
 from .pictures import TokenPictures
 
 
@@ -23,10 +23,7 @@ def train_bavit(
     model: str = "bavit-small",
     dataset: str | None = None,
     rule: str | None = None,
-    seed: int = 0,
-    recipe: Recipe | None = None,
-    limit: int | None = None,
-    max_steps: int | None = None,
+    schedule: Schedule = WHOLE,
 ) -> nn.Module:
     """Train `bavit-small` or `bavit-large` by Eq. 3 on a training split (section 3.4), in `folder`; returns it.
 
@@ -34,12 +31,13 @@ def train_bavit(
     list is logged.
     """
     dataset, rule = dataset or profile.bavit_data, rule or profile.bavit_rule
-    train, dev = token_records(dataset, limit)
-    torch.manual_seed(seed)
+    train, dev = token_records(dataset, schedule.limit)
+    torch.manual_seed(schedule.seed)
     bavit = create_bavit(DEPTHS[model], profile.bavit_img_size, pretrained.imagenet_blocks())
-    data = TokenPictures(train, profile.bavit_img_size, recipe or profile.bavit_recipe, rule, seed)
+    recipe = schedule.recipe or profile.bavit_recipe
+    data = TokenPictures(train, profile.bavit_img_size, recipe, rule, schedule.seed)
     identity = {"model": model, "dataset": dataset, "rule": rule}
-    return fit_bavit(bavit, data, dev, folder, identity=identity, max_steps=max_steps)
+    return fit_bavit(bavit, data, dev, folder, identity, schedule)
 
 
 def token_records(dataset: str, limit: int | None = None) -> tuple[list[Record], list[Record]]:
@@ -54,8 +52,8 @@ def fit_bavit(
     data: TokenPictures,
     dev: list[Record],
     folder: Path,
-    identity: dict | None = None,
-    max_steps: int | None = None,
+    identity: dict,
+    schedule: Schedule = WHOLE,
 ) -> VisionTransformer:
     """`fit` a BAViT by Eq. 3, with the token accuracy on `dev` in the log after each epoch; returns it."""
     grid = (data.img_size // PATCH_SIZE,) * 2
@@ -73,4 +71,4 @@ def fit_bavit(
     if not torch.cuda.is_available():
         for block in bavit.blocks:  # on a CPU the backward of the fused attention takes half of a step
             block.attn.fused_attn = False
-    return fit(bavit, data, loss_of, folder, evaluate if dev else None, identity=identity, max_steps=max_steps)
+    return fit(bavit, data, Task(loss_of, evaluate if dev else None, identity), folder, **schedule.stops)

@@ -1,7 +1,7 @@
 """The detector's training (section 4.2): transformers' Hungarian loss over all processes, by `loop.fit`."""
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate.utils import reduce
@@ -10,7 +10,7 @@ from transformers import YolosConfig, YolosForObjectDetection
 from transformers.loss.loss_for_object_detection import HungarianMatcher, ImageLoss
 from transformers.models.yolos.modeling_yolos import YolosObjectDetectionOutput
 
-from ..config import PATCH_SIZE, Profile, Recipe
+from ..config import PATCH_SIZE, Profile
 from ..data import pretrained
 from ..data.records import Record, class_names, load_training_lists
 from ..images import renormalise, to_batch
@@ -18,9 +18,12 @@ from ..metrics import average_precision
 from ..results import short_hash
 from ..weights import fill_model
 from ..yolos import PrunedYolos, create_yolos, load_yolos, predict
-from .loop import fit, part_of_all, split_records
+from .loop import WHOLE, Schedule, Task, fit, part_of_all, split_records
 from .pictures import DetectionPictures, collate_detection
 from .shared_heads import patch_loss, start_as_patches
+
+if TYPE_CHECKING:
+    from .finetuning import Pruner
 
 # What the recipe is compared with, each as a training of its own: one thing less, or the background's patches left out first.
 VARIANTS = {
@@ -58,36 +61,26 @@ def detection_loss(output: YolosObjectDetectionOutput, targets: list[dict[str, T
     )
 
 
-def train_yolos(
-    profile: Profile,
-    folder: Path,
-    seed: int = 0,
-    recipe: Recipe | None = None,
-    limit: int | None = None,
-    max_steps: int | None = None,
-    start: Path | None = None,
-    max_minutes: float | None = None,
-) -> nn.Module:
+def train_yolos(profile: Profile, folder: Path, schedule: Schedule = WHOLE, start: Path | None = None) -> nn.Module:
     """Train the profile's YOLOS from the ImageNet blocks by the Hungarian loss, its state in `folder`; returns it.
 
     `start` is the checkpoint of another detector to go on from, which knows already where objects are: one of the same
     shape, save that it may know other classes. After each epoch the AP50 on the last pictures of the training list is
     logged. Raises ValueError for a `start` of another shape.
     """
-    train, dev = detection_records(profile, limit)
-    torch.manual_seed(seed)
+    train, dev = detection_records(profile, schedule.limit)
+    torch.manual_seed(schedule.seed)
     new = create_yolos(class_names(profile.detector_data), **profile.detector_shape)
     model = PrunedYolos(pretrained.start_from_imagenet(new, pretrained.imagenet_blocks()))
-    recipe = recipe or profile.detector_recipe
-    data = DetectionPictures(train, profile.detector_img_size, recipe, seed)
+    recipe = schedule.recipe or profile.detector_recipe
+    data = DetectionPictures(train, profile.detector_img_size, recipe, schedule.seed)
     if start:
         _start_from(model.detector, start)
     elif recipe.patch_start:
         some = [data.picture(index) for index in range(0, len(data), -(-len(data) // 64))]
         start_as_patches(model.detector, to_batch(some, profile.detector_img_size))
     identity = {"model": "yolos", "dataset": profile.detector_data, "start": short_hash(start) if start else None}
-    stops = {"max_steps": max_steps, "max_minutes": max_minutes}
-    return fit_yolos(model, data, dev, folder, identity=identity, **stops).detector
+    return fit_yolos(model, data, dev, folder, identity, schedule).detector
 
 
 def _start_from(detector: YolosForObjectDetection, path: Path) -> None:
@@ -115,27 +108,25 @@ def fit_yolos(
     data: DetectionPictures,
     dev: list[Record],
     folder: Path,
-    keep_of: Callable[[Tensor], Tensor] | None = None,
-    dev_keep: Tensor | None = None,
-    identity: dict | None = None,
-    max_steps: int | None = None,
-    max_minutes: float | None = None,
+    identity: dict,
+    schedule: Schedule,
+    pruner: "Pruner | None" = None,
 ) -> PrunedYolos:
     """`fit` a detector by the Hungarian loss, with the AP50 on `dev` in the log after each epoch; returns it.
 
-    `keep_of` gives the keep masks of a batch as the loader normalises it (mean = std = 0.5), boolean [B, rows, cols],
-    and `dev_keep` are those of `dev`; without them every token is computed. The model's heads, if any, are
-    `training.inside`'s and learn along.
+    `pruner` says which tokens are computed, without it all are. The model's heads, if any, are `training.inside`'s and
+    learn along.
     """
     config, recipe, images = model.detector.config, data.recipe, [record.image() for record in dev]
     model.compiled = recipe.compiled
+    dev_keep = pruner.of_images(images) if pruner and dev else None
 
     def evaluate(detector: PrunedYolos) -> float:
         found = predict(detector, images, dev_keep, square_side=data.img_size)
         return average_precision(dev, found)["AP50"] or 0.0
 
     def loss_of(detector: nn.Module, pixels: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
-        keep = keep_of(pixels) if keep_of else None
+        keep = pruner(pixels) if pruner else None
         if "keep" in targets[0]:
             keep = torch.stack([target["keep"] for target in targets])
         for head in model.heads:
@@ -152,7 +143,5 @@ def fit_yolos(
         with torch.autocast(pixels.device.type, enabled=False):
             return loss + patch_loss(model.detector, output.last_hidden_state, targets, keep)
 
-    stops = {"max_steps": max_steps, "max_minutes": max_minutes}
-    return fit(
-        model, data, loss_of, folder, evaluate if dev else None, collate_detection, recipe.clip, identity, **stops
-    )
+    task = Task(loss_of, evaluate if dev else None, identity, collate_detection, recipe.clip)
+    return fit(model, data, task, folder, **schedule.stops)

@@ -4,6 +4,7 @@ The control, which the paper lacks, is the same with every token: same start, pi
 comes of training longer, and not of getting used to pruning.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from torch import Tensor
 from transformers import YolosForObjectDetection
 
 from ..bavit import foreground_maps, foreground_probability, load_bavit
-from ..config import Profile, Recipe, run_folder
+from ..config import Profile, run_folder
 from ..data.pretrained import profile_detector
 from ..pruning import detector_keep, threshold_for_sparsity
 from ..results import short_hash
 from ..yolos import PrunedYolos
 from .detector import detection_records, fit_yolos
+from .loop import WHOLE, Schedule
 from .pictures import DetectionPictures, Pictures
 
 THRESHOLD_PICTURES = 400  # of the training list, on which the threshold is chosen
@@ -50,6 +52,10 @@ class Pruner:
             small = F.interpolate(pixels.float(), bavit.patch_embed.img_size, mode="bilinear", antialias=True)
             return detector_keep(foreground_probability(bavit, small), self.threshold, self.grid)
 
+    def of_images(self, images: Sequence[np.ndarray]) -> Tensor:
+        """The keep masks of decoded pictures, boolean [N, *grid]."""
+        return detector_keep(foreground_maps(self.bavit, images), self.threshold, self.grid)
+
 
 def choose_pruner(bavit: VisionTransformer, pictures: Pictures, sparsity: float, grid: tuple[int, int]) -> Pruner:
     """BAViT at the threshold that prunes the share `sparsity` of the patches, on average over unchanged pictures.
@@ -62,14 +68,7 @@ def choose_pruner(bavit: VisionTransformer, pictures: Pictures, sparsity: float,
 
 
 def finetune(
-    profile: Profile,
-    seed: int = 0,
-    sparsity: float = 0.35,
-    recipe: Recipe | None = None,
-    folder: Path | None = None,
-    limit: int | None = None,
-    max_steps: int | None = None,
-    max_minutes: float | None = None,
+    profile: Profile, sparsity: float = 0.35, schedule: Schedule = WHOLE, folder: Path | None = None
 ) -> tuple[YolosForObjectDetection, Path, dict]:
     """Train the profile's stored detector on, behind the profile's BAViT-small at `sparsity` (0: without, the control).
 
@@ -82,19 +81,17 @@ def finetune(
         raise ValueError(f"the sparsity is a share from 0 up to, without, 1 (the paper's is 0.35), not {sparsity}")
     name = finetuned_name(sparsity)
     detector, start = profile_detector(profile)
-    folder = folder or run_folder(f"{name}-{profile.detector_data}{profile.suffix}-seed{seed}")
+    folder = folder or run_folder(f"{name}-{profile.detector_data}{profile.suffix}-seed{schedule.seed}")
     model = PrunedYolos(detector)
     bavit = load_bavit(profile.checkpoint("bavit-small")) if sparsity else None
-    train, dev = detection_records(profile, limit)
-    data = DetectionPictures(train, profile.detector_img_size, recipe or profile.finetune_recipe, seed)
+    train, dev = detection_records(profile, schedule.limit)
+    recipe = schedule.recipe or profile.finetune_recipe
+    data = DetectionPictures(train, profile.detector_img_size, recipe, schedule.seed)
     made_from = {"start": short_hash(start), "sparsity": sparsity, "pruner": None}
-    pruner = dev_keep = None
+    pruner = None
     if bavit is not None:
         made_from["pruner"] = short_hash(profile.checkpoint("bavit-small"))
         pruner = choose_pruner(bavit, data, sparsity, profile.detector_grid)
-        if dev:
-            maps = foreground_maps(bavit, [record.image() for record in dev])
-            dev_keep = detector_keep(maps, pruner.threshold, profile.detector_grid)
     identity = {"model": name, "dataset": profile.detector_data, **made_from}
-    tuned = fit_yolos(model, data, dev, folder, pruner, dev_keep, identity, max_steps, max_minutes).detector
+    tuned = fit_yolos(model, data, dev, folder, identity, schedule, pruner).detector
     return tuned, folder, made_from | {"threshold": pruner and pruner.threshold}

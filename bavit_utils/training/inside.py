@@ -21,6 +21,7 @@ from ..inside import PatchHead, heads_of, load_heads, tokens_after
 from ..results import short_hash
 from ..yolos import PrunedYolos
 from .detector import detection_records, fit_yolos
+from .loop import WHOLE, Schedule
 from .pictures import DetectionPictures
 
 LAYERS = (1, 2, 3, 4, 6, 9)  # after which a head is trained
@@ -126,18 +127,12 @@ class RandomHead(LearningHead):
 
 
 def tune_inside(
-    profile: Profile,
-    way: str,
-    at: int,
-    start: str = "yolos",
-    seed: int = 0,
-    limit: int | None = None,
-    stops: dict | None = None,
+    profile: Profile, way: str, at: int, start: str = "yolos", schedule: Schedule = WHOLE
 ) -> tuple[YolosForObjectDetection, PatchHead | None, Path, dict]:
     """Train a stored detector of the profile, `start`, on, in one of three ways, for the epochs of its fine-tuning recipe.
 
     `way` is "inside" (pruned after `at` layers by a head that learns along, from the frozen one), "random" (pruned
-    there at random), or "resolution" (with every token of pictures of `at` pixels). `stops` are `fit`'s. Returns the
+    there at random), or "resolution" (with every token of pictures of `at` pixels). Returns the
     detector, its head ("inside" alone), its folder, and what it was made from. ValueError for `at` that doesn't fit,
     and FileNotFoundError where a checkpoint is missing.
     """
@@ -148,16 +143,18 @@ def tune_inside(
     if way == "inside":
         heads = [LearningHead(at)]
         stored = heads_of(profile.checkpoint(start))
-        heads[0].load_state_dict(_frozen_head(profile, detector, stored, short_hash(path), at, limit).state_dict())
+        heads[0].load_state_dict(
+            _frozen_head(profile, detector, stored, short_hash(path), at, schedule.limit).state_dict()
+        )
     elif way == "random":
         heads = [RandomHead(at)]
     else:
         side = at
-    train, dev = detection_records(profile, limit)
-    data = DetectionPictures(train, side, profile.finetune_recipe, seed)
+    train, dev = detection_records(profile, schedule.limit)
+    data = DetectionPictures(train, side, profile.finetune_recipe, schedule.seed)
     model, name = PrunedYolos(detector, heads), f"{start}-{way}-{at}"
-    folder = run_folder(f"{name}-{profile.detector_data}{profile.suffix}-seed{seed}")
+    folder = run_folder(f"{name}-{profile.detector_data}{profile.suffix}-seed{schedule.seed}")
     made_from = {"start": short_hash(path), "way": way, "at": at}
     identity = {"model": name, "dataset": profile.detector_data, **made_from}
-    fit_yolos(model, data, dev, folder, identity=identity, **(stops or {}))
+    fit_yolos(model, data, dev, folder, identity, schedule)
     return detector, heads[0] if way == "inside" else None, folder, made_from

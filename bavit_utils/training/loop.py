@@ -9,24 +9,23 @@ and get the losses of one.
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, reduce
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
 
-from ..checks import check_number, check_room
+from ..checks import check_number
 from ..config import Recipe
 from ..data.records import Record, fingerprint
 from .pictures import Pictures, Visits
-from .state import Interruption, Log, State
+from .state import Interruption, Log, State, alone_in
 
 SAVE_SECONDS = 120  # between two states
 LOG_STEPS = 25
@@ -45,135 +44,185 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """How a training runs: `seed`, `recipe` (None: the profile's), and where it stops early, with its state saved.
+
+    `limit` takes the first pictures of each list. `max_steps` are of the whole training, `max_minutes` of this call.
+    """
+
+    seed: int = 0
+    recipe: Recipe | None = None
+    limit: int | None = None
+    max_steps: int | None = None
+    max_minutes: float | None = None
+
+    @property
+    def stops(self) -> dict:
+        """What `fit` is told of it; seed and recipe are those of the pictures."""
+        return {"max_steps": self.max_steps, "max_minutes": self.max_minutes}
+
+
+WHOLE = Schedule()  # the profile's recipe from its first step to its last
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model is trained for: `loss_of(model, pixels, targets)` gives a batch's loss.
+
+    `evaluate(model)` gives a number for the log after each epoch, or each few of many. `identity` says what is trained
+    besides the recipe and the pictures. `clip` is the largest norm of the gradient.
+    """
+
+    loss_of: Callable[[nn.Module, Tensor, object], Tensor]
+    evaluate: Callable[[nn.Module], float] | None = None
+    identity: dict = field(default_factory=dict)
+    collate: Callable = default_collate
+    clip: float = 1.0
+
+
 def fit(
     model: nn.Module,
     data: Pictures,
-    loss_of: Callable[[nn.Module, Tensor, object], Tensor],
+    task: Task,
     folder: Path,
-    evaluate: Callable[[nn.Module], float] | None = None,
-    collate=default_collate,
-    clip: float = 1.0,
-    identity: dict | None = None,
     max_steps: int | None = None,
     max_minutes: float | None = None,
 ) -> nn.Module:
     """Train `model` in place by AdamW and return it, in evaluation mode on the CPU.
 
-    Recipe and seed are those of `data`. `loss_of(model, pixels, targets)` gives a batch's loss, `evaluate(model)` a
-    number for the log after each epoch, or each few of many.
-    `identity` says what is trained besides the recipe and the pictures: a folder's state is taken up only by the same
-    training, else ValueError, as for a folder in use. `max_steps` (of the whole training) and `max_minutes` (of this
-    call) stop early, with the state saved.
+    Recipe and seed are those of `data`. A folder's state is taken up only by the same training, as its recipe, pictures
+    and the task's identity say, else ValueError, as for a folder in use. `max_steps` (of the whole training) and
+    `max_minutes` (of this call) stop early, with the state saved.
     Raises FloatingPointError, naming the step, for a loss or gradient that isn't finite and for a loss above MAX_LOSS;
     the last state stays. Ctrl-C and SIGTERM save the state before they go on up. The log has the loss of all processes
     together; the first one alone evaluates and writes.
     """
-    recipe, seed = data.recipe, data.seed
     if max_minutes is not None:
         check_number("the number of minutes", max_minutes, 0)
-    loading = DataLoaderConfiguration(split_batches=True, non_blocking=True)
-    on_cpu = not torch.accelerator.is_available()  # unless accelerate is told so, torchrun's processes don't meet
-    accelerator = Accelerator(cpu=on_cpu, dataloader_config=loading)
-    main, rank = accelerator.is_main_process, accelerator.process_index
-    visits = Visits(len(data), recipe.batch_size, seed)
-    # Decoding at every visit is what takes long; a GPU would wait for the changes to pictures in memory, too.
-    cuda = accelerator.device.type == "cuda"
-    workers = os.cpu_count() if cuda or data.kept is None else 0
-    loader = DataLoader(
-        data,
-        batch_sampler=visits,
-        collate_fn=collate,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=cuda,
-    )
-    optimizer = torch.optim.AdamW(_groups(model, recipe), lr=recipe.lr, weight_decay=recipe.weight_decay)
-    identity = {**asdict(recipe), **(identity or {}), "seed": seed, "pictures": len(data), "img_size": data.img_size}
-    identity["data"] = fingerprint(data.records)
-    state = State(folder / "state.safetensors", model, optimizer, identity)
-    end = min(recipe.epochs * len(visits), max_steps or math.inf)
-    measured = {*range(0, recipe.epochs, max(1, recipe.epochs // MEASURES)), recipe.epochs}  # after so many epochs
-    alone = _alone_in(folder, model) if main else nullcontext()
-    with alone, Interruption(hold=accelerator.num_processes > 1) as interruption:
-        step = state.load()
-        wrapped, prepared, loader = accelerator.prepare(model, optimizer, loader)
-        log = Log(folder / "log.csv", step) if main else None
-        progress = tqdm(total=end, initial=step, unit="step", disable=not main, mininterval=5)
-        saved = time.perf_counter()
-        deadline = saved + 60 * (math.inf if max_minutes is None else max_minutes)
-        try:
-            while True:
-                visits.epoch, visits.start = divmod(step, len(visits))
-                due = evaluate and visits.start == 0 and visits.epoch in measured
-                if main and due and log.measured < step:
-                    model.eval()
-                    log.write(step=step, epoch=visits.epoch - 1, metric=f"{evaluate(model):.5f}")
-                if step >= end:
-                    break
-                wrapped.train()
-                for pixels, targets in loader:
-                    torch.manual_seed(hash((seed, step, rank)) % 2**63)  # for a model that draws, as dropout does
-                    rate = learning_rate(recipe, step, len(visits))
-                    for group in optimizer.param_groups:
-                        group["lr"] = rate * group["share"]
-                    # Not accelerate's own mixed precision, which is fixed for all trainings of a process.
-                    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=recipe.mixed_precision == "bf16"):
-                        loss = loss_of(wrapped, pixels, targets)
-                    prepared.zero_grad()
-                    accelerator.backward(loss)
-                    norm = accelerator.clip_grad_norm_(model.parameters(), clip)
-                    asked = loss.new_tensor([interruption.wanted, time.perf_counter() > deadline])
-                    told = torch.cat([torch.stack([loss.detach(), norm]).float(), asked])
-                    mean_loss, norm, wanted, late = accelerator.reduce(told, "mean").tolist()
-                    if not (mean_loss <= MAX_LOSS and math.isfinite(norm)):
-                        raise FloatingPointError(
-                            f"the loss is {mean_loss}, its gradient {norm} at step {step}: lower the learning rate "
-                            f"and remove {folder}, or go on from the last good state there"
-                        )
-                    if wanted:
-                        interruption.stop()
-                    if late:  # for any of the processes, so that all stop after this step
-                        end = step + 1
-                    with interruption.held():  # the step, its row and its state: all or none
-                        prepared.step()
-                        step += 1
-                        progress.update()
-                        if main and (step % LOG_STEPS == 0 or step == end):
-                            row = {"loss": f"{mean_loss:.5f}", "lr": f"{rate:.3g}"}
-                            log.write(step=step, epoch=visits.epoch, **row)
-                            progress.set_postfix(loss=row["loss"], refresh=False)
-                        if main and time.perf_counter() - saved > SAVE_SECONDS:
-                            state.save(step)
-                            saved = time.perf_counter()
-                    if step == end:
-                        break
-            if main:
-                if log.empty:  # it was deleted after the last step
-                    log.write(step=step, epoch=visits.epoch)
-                state.save(step)
-        except (KeyboardInterrupt, SystemExit):
-            progress.close()
-            if main:
-                with interruption.held():
-                    state.save(step)
-                    print(f"stopped at step {step}; the same command goes on from there", flush=True)
-            raise
-        finally:
-            progress.close()
+    training = _Training(model, data, task, folder)
+    alone = alone_in(folder, model) if training.main else nullcontext()
+    with alone, Interruption(hold=training.accelerator.num_processes > 1) as interruption:
+        training.interruption = interruption
+        training.run(max_steps or math.inf, 60 * (math.inf if max_minutes is None else max_minutes))
     return model.eval().cpu()
 
 
-@contextmanager
-def _alone_in(folder: Path, model: nn.Module) -> Iterator[None]:
-    """A training's folder, for one process; ValueError where another one is in it, OSError without room for a state."""
-    folder.mkdir(parents=True, exist_ok=True)
-    check_room(folder / "state.safetensors", 12 * sum(p.numel() for p in model.parameters()))  # with both moments
-    try:
-        lock = FileLock(folder / ".lock").acquire(timeout=0)
-    except Timeout:
-        raise ValueError(f"{folder} is in use by another training: wait for its end, or take another folder") from None
-    with lock:
-        yield
+class _Training:
+    """One call of `fit`: how far it has come (`step`), where it ends, and what one step is."""
+
+    interruption: Interruption
+
+    def __init__(self, model: nn.Module, data: Pictures, task: Task, folder: Path):
+        self.model, self.data, self.task, self.folder, self.recipe = model, data, task, folder, data.recipe
+        loading = DataLoaderConfiguration(split_batches=True, non_blocking=True)
+        on_cpu = not torch.accelerator.is_available()  # unless accelerate is told so, torchrun's processes don't meet
+        self.accelerator = Accelerator(cpu=on_cpu, dataloader_config=loading)
+        self.main = self.accelerator.is_main_process
+        self.visits = Visits(len(data), self.recipe.batch_size, data.seed)
+        groups = _groups(model, self.recipe)
+        self.optimizer = torch.optim.AdamW(groups, lr=self.recipe.lr, weight_decay=self.recipe.weight_decay)
+        identity = {**asdict(self.recipe), **task.identity, "seed": data.seed, "pictures": len(data)}
+        identity |= {"img_size": data.img_size, "data": fingerprint(data.records)}
+        self.state = State(folder / "state.safetensors", model, self.optimizer, identity)
+
+    def _loader(self) -> DataLoader:
+        # Decoding at every visit is what takes long; a GPU would wait for the changes to pictures in memory, too.
+        cuda = self.accelerator.device.type == "cuda"
+        workers = os.cpu_count() if cuda or self.data.kept is None else 0
+        return DataLoader(
+            self.data,
+            batch_sampler=self.visits,
+            collate_fn=self.task.collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=cuda,
+        )
+
+    def run(self, max_steps: float, max_seconds: float) -> None:
+        """From the stored step on to the last, or to the first of these limits."""
+        self.step = self.state.load()
+        parts = self.accelerator.prepare(self.model, self.optimizer, self._loader())
+        self.wrapped, self.stepping, loader = parts
+        self.end = min(self.recipe.epochs * len(self.visits), max_steps)
+        self.log = Log(self.folder / "log.csv", self.step) if self.main else None
+        self.progress = tqdm(total=self.end, initial=self.step, unit="step", disable=not self.main, mininterval=5)
+        self.saved = time.perf_counter()
+        self.deadline = self.saved + max_seconds
+        try:
+            while not self._epoch_begins():
+                for pixels, targets in loader:
+                    self._learn(pixels, targets)
+                    if self.step == self.end:
+                        break
+            self._finish()
+        except (KeyboardInterrupt, SystemExit):
+            self.progress.close()
+            if self.main:
+                with self.interruption.held():
+                    self.state.save(self.step)
+                    print(f"stopped at step {self.step}; the same command goes on from there", flush=True)
+            raise
+        finally:
+            self.progress.close()
+
+    def _epoch_begins(self) -> bool:
+        """Go to where the step lies among the visits, measure what is due there; whether the training is over."""
+        recipe, visits = self.recipe, self.visits
+        visits.epoch, visits.start = divmod(self.step, len(visits))
+        measured = {*range(0, recipe.epochs, max(1, recipe.epochs // MEASURES)), recipe.epochs}  # after so many epochs
+        due = self.task.evaluate and visits.start == 0 and visits.epoch in measured
+        if self.main and due and self.log.measured < self.step:
+            metric = self.task.evaluate(self.model.eval())
+            self.log.write(step=self.step, epoch=visits.epoch - 1, metric=f"{metric:.5f}")
+        self.wrapped.train()
+        return self.step >= self.end
+
+    def _learn(self, pixels: Tensor, targets: object) -> None:
+        """One step: its gradient, then, if the loss is sound and nobody wants to stop, weights, row and state."""
+        seed, rank = self.data.seed, self.accelerator.process_index
+        torch.manual_seed(hash((seed, self.step, rank)) % 2**63)  # for a model that draws, as dropout does
+        rate = learning_rate(self.recipe, self.step, len(self.visits))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        # Not accelerate's own mixed precision, which is fixed for all trainings of a process.
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.recipe.mixed_precision == "bf16"):
+            loss = self.task.loss_of(self.wrapped, pixels, targets)
+        self.stepping.zero_grad()
+        self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.task.clip)
+        asked = loss.new_tensor([self.interruption.wanted, time.perf_counter() > self.deadline])
+        told = torch.cat([torch.stack([loss.detach(), norm]).float(), asked])
+        mean_loss, norm, wanted, late = self.accelerator.reduce(told, "mean").tolist()
+        if not (mean_loss <= MAX_LOSS and math.isfinite(norm)):
+            raise FloatingPointError(
+                f"the loss is {mean_loss}, its gradient {norm} at step {self.step}: lower the learning rate "
+                f"and remove {self.folder}, or go on from the last good state there"
+            )
+        if wanted:
+            self.interruption.stop()
+        if late:  # for any of the processes, so that all stop after this step
+            self.end = self.step + 1
+        with self.interruption.held():  # the step, its row and its state: all or none
+            self.stepping.step()
+            self._keep(mean_loss, rate)
+
+    def _keep(self, loss: float, rate: float) -> None:
+        """Count a step that was made; write its row and the state when they are due."""
+        self.step += 1
+        self.progress.update()
+        if self.main and (self.step % LOG_STEPS == 0 or self.step == self.end):
+            self.log.write(step=self.step, epoch=self.visits.epoch, loss=f"{loss:.5f}", lr=f"{rate:.3g}")
+            self.progress.set_postfix(loss=f"{loss:.5f}", refresh=False)
+        if self.main and time.perf_counter() - self.saved > SAVE_SECONDS:
+            self.state.save(self.step)
+            self.saved = time.perf_counter()
+
+    def _finish(self) -> None:
+        if self.main:
+            if self.log.empty:  # it was deleted after the last step
+                self.log.write(step=self.step, epoch=self.visits.epoch)
+            self.state.save(self.step)
 
 
 def _groups(model: nn.Module, recipe: Recipe) -> list[dict]:

@@ -13,9 +13,10 @@ from typing import Self
 
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
-from ..checks import write_whole, writing
+from ..checks import check_room, write_whole, writing
 from ..results import save_rows
 from ..weights import described, fill_model, read_weights, save_weights
 
@@ -155,3 +156,16 @@ class Interruption:
             self.hold = hold
         if self.wanted and not hold:
             self.stop()
+
+
+@contextmanager
+def alone_in(folder: Path, model: nn.Module) -> Iterator[None]:
+    """A training's folder, for one process; ValueError where another one is in it, OSError without room for a state."""
+    folder.mkdir(parents=True, exist_ok=True)
+    check_room(folder / "state.safetensors", 12 * sum(p.numel() for p in model.parameters()))  # with both moments
+    try:
+        lock = FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"{folder} is in use by another training: wait for its end, or take another folder") from None
+    with lock:
+        yield

@@ -1,14 +1,17 @@
 """What the verbs of `bavit` do: each loads, chooses, runs, stores. How they are called is in `cli`."""
 
+import argparse
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
 
-from ..config import Profile
+from ..config import Profile, Recipe
 from ..data.records import Record, fingerprint
 from ..results import provenance
+from ..training.loop import Schedule
 from ..training.state import store_curve
 
 
@@ -20,6 +23,14 @@ def device() -> str:
 def shown(x: float | None, form: str = ".4f") -> str:
     """A number for a person to read; "undefined" where it is None."""
     return "undefined" if x is None else format(x, form)
+
+
+def schedule(args: argparse.Namespace, recipe: Recipe | None = None) -> Schedule:
+    """How a training is to run by these arguments; `--epochs`, where it is one, changes the recipe's."""
+    given = vars(args)
+    if given.get("epochs") is not None:
+        recipe = replace(recipe, epochs=args.epochs)
+    return Schedule(args.seed, recipe, args.limit, args.max_steps, given.get("max_minutes"))
 
 
 def keep_trained(

@@ -18,7 +18,7 @@ from ..results import device_name, store
 from ..training.bavit import token_records, train_bavit
 from ..training.loop import split_records
 from ..training.state import read_curve, store_curve
-from . import device, shown
+from . import device, schedule, shown
 
 
 def train(args: argparse.Namespace) -> None:
@@ -31,8 +31,7 @@ def train(args: argparse.Namespace) -> None:
     records = load_records(dataset, EVAL_SPLIT[dataset], args.limit)
     check_pictures(records, rule)
     folder = run_folder(f"{args.model}-{dataset}-{rule}-{args.recipe}{profile.suffix}-seed{args.seed}")
-    stops = {"limit": args.limit, "max_steps": args.max_steps}
-    model = train_bavit(profile, folder, args.model, dataset, rule, args.seed, recipe, **stops)
+    model = train_bavit(profile, folder, args.model, dataset, rule, schedule(args, recipe))
     if not PartialState().is_main_process:  # of several, the first one measures and stores
         return
     keep = args.store and args.recipe == "best" and args.seed == 0

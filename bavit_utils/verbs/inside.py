@@ -20,7 +20,7 @@ from ..training.detector import detection_records
 from ..training.inside import LAYERS, train_heads, tune_inside
 from ..training.pictures import DetectionPictures
 from ..yolos import load_yolos, save_yolos
-from . import keep_trained, shown
+from . import keep_trained, schedule, shown
 
 LAYER = 4  # after which the comparison prunes, but for the rows that vary it
 STAGES = (3, 6, 9)  # of the learnt thresholds
@@ -41,9 +41,7 @@ def train(args: argparse.Namespace) -> None:
         save_heads(target, heads.values(), {"detector": short_hash(path), "seed": args.seed})
         print(f"the heads are in {target.parent.name}/{target.name}")
         return
-    stops = {"max_steps": args.max_steps, "max_minutes": args.max_minutes}
-    way = (args.way, args.at, args.detector)
-    detector, head, folder, made_from = tune_inside(profile, *way, args.seed, args.limit, stops)
+    detector, head, folder, made_from = tune_inside(profile, args.way, args.at, args.detector, schedule(args))
 
     def save(target: Path, metadata: dict) -> None:
         save_yolos(detector, target, bits=8, metadata=metadata)

@@ -13,13 +13,13 @@ from ..selectors.scores import Inputs, trained_files
 from ..selectors.training import train_selector
 from ..weights import save_weights
 from ..yolos import PrunedYolos
-from . import keep_trained, shown
+from . import keep_trained, schedule, shown
 
 
 def train(args: argparse.Namespace) -> None:
     """Train Sparse DETR's or Focus DETR's scoring of patches for the profile's detector."""
     profile = get_profile(args.profile)
-    selector, folder, made_for = train_selector(profile, args.name, args.seed, args.limit, args.max_steps)
+    selector, folder, made_for = train_selector(profile, args.name, schedule(args))
     save = partial(save_weights, state=selector.state_dict())
     seen = {f"{profile.pruner_data}/train": load_records(profile.pruner_data, "train", args.limit)}
     keep_trained(profile, args.name, save, folder, seen, {**made_for, "model": args.name}, args.store)

@@ -11,7 +11,7 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from ..bavit import foreground_maps, load_bavit
-from ..config import DEPTHS, Recipe, get_profile, run_folder
+from ..config import DEPTHS, get_profile, run_folder
 from ..data.pretrained import profile_detector
 from ..data.records import Record, class_names, fingerprint, load_records, load_training_lists
 from ..experiments.benchmark import throughput
@@ -25,7 +25,7 @@ from ..sweep import SWEEP_SPARSITIES, Setting, Way, keep_at, sweep
 from ..training.detector import VARIANTS, train_yolos
 from ..training.finetuning import finetune, finetuned_name
 from ..yolos import PrunedYolos, save_yolos
-from . import device, keep_trained, shown
+from . import device, keep_trained, schedule, shown
 from .inside import bench as bench_inside
 from .inside import compare as compare_inside
 
@@ -40,7 +40,7 @@ def train(args: argparse.Namespace) -> None:
     name = f"yolos-{args.variant}" if args.variant else "yolos"
     recipe = replace(profile.detector_recipe, **VARIANTS.get(args.variant, {}))
     folder = run_folder(f"{name}-{profile.detector_data}{profile.suffix}-seed{args.seed}")
-    detector = train_yolos(profile, folder, start=args.start, **_schedule(recipe, args))
+    detector = train_yolos(profile, folder, schedule(args, recipe), args.start)
     _keep_detector(args, name, detector, folder, {"start": short_hash(args.start)} if args.start else {})
 
 
@@ -62,15 +62,8 @@ def tune(args: argparse.Namespace) -> None:
     With --sparsity 0 it goes on with every token: the control that the paper lacks.
     """
     profile = get_profile(args.profile)
-    schedule = _schedule(profile.finetune_recipe, args)
-    detector, folder, made_from = finetune(profile, sparsity=args.sparsity, **schedule)
+    detector, folder, made_from = finetune(profile, args.sparsity, schedule(args, profile.finetune_recipe))
     _keep_detector(args, finetuned_name(args.sparsity), detector, folder, made_from)
-
-
-def _schedule(recipe: Recipe, args: argparse.Namespace) -> dict:
-    recipe = recipe if args.epochs is None else replace(recipe, epochs=args.epochs)
-    stops = {"limit": args.limit, "max_steps": args.max_steps, "max_minutes": args.max_minutes}
-    return {"seed": args.seed, "recipe": recipe, **stops}
 
 
 def _keep_detector(args: argparse.Namespace, name: str, detector: nn.Module, folder: Path, made_from: dict) -> None:
@@ -82,8 +75,8 @@ def _keep_detector(args: argparse.Namespace, name: str, detector: nn.Module, fol
 
 RECIPE_MINUTES = 15.0  # of each training that `ablate` compares
 TABLE2_SELECTORS = (*DEPTHS, "random", "oracle-mask", "oracle-box", "oracle-exact")  # `bavit compare` has the others
-# The ways from BAViT's map to the detector's grid that Table 2 is measured for; other selectors run the first alone.
 LOST_SPARSITIES = (0.35, 0.60)  # at which lost objects are counted
+# The ways from BAViT's map to the detector's grid that Table 2 is measured for; other selectors run the first alone.
 _WAYS = (Way(), Way(fill_steps=PAPER.fill_steps), Way(resize="bilinear"), Way(resize="any"), Way(spared=0.25))
 
 
