@@ -92,8 +92,8 @@ class PrunedYolos(nn.Module):
 
     Pruned patches are never embedded; every image runs its own kept tokens, its class token and its detection tokens,
     and nothing is padded. Keeping everything equals the wrapped detector. `heads`, `inside.PatchHead`s, prune inside,
-    each after its own number of layers. With `coarse`, background isn't lost: two by two patches, all of them pruned at once, become one
-    token, in front the embedding of the picture at half its size, inside the mean of the four.
+    each after its own number of layers. With `coarse`, background isn't lost: two by two patches, all of them pruned at
+    once, become one token, in front the embedding of the picture at half its size, inside the mean of the four.
     """
 
     def __init__(self, detector: YolosForObjectDetection, heads: Iterable[nn.Module] = (), coarse: bool = False):

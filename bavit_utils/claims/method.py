@@ -155,8 +155,8 @@ def missing_baselines():
     patches = (448 // PATCH_SIZE) ** 2
     less = 1 - yolos_multiply_adds(patches, patches) / yolos_multiply_adds(PAPER.detector_tokens)
     return status, (
-        f"AP less BAViT's, multiply-adds as at the paper's sizes: {shown}. YOLOS at 448 px alone: {percent(1 - patches / PAPER.detector_tokens, 0)} fewer tokens, "
-        f"{percent(less)} fewer multiply-adds."
+        f"AP less BAViT's, multiply-adds as at the paper's sizes: {shown}. YOLOS at 448 px alone: "
+        f"{percent(1 - patches / PAPER.detector_tokens, 0)} fewer tokens, {percent(less)} fewer multiply-adds."
     )
 
 
