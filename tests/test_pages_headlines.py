@@ -146,6 +146,12 @@ def test_what_came_out_is_said_in_words_that_follow_from_the_rows(stored, tmp_pa
             "- **On the VOC2007 re-split pruning 35% of the patches costs 10% of the AP** (the paper: 15%)"
         )
         assert f"**{word} random choice**" in line
+    common = {"delta_at_paper_share": 0.014, "at_paper_share_low": 0.007, "at_paper_share_high": 0.023}
+    sizes = [common | {"selector": f"resolution-{side}", "gmacs": side} for side in (160, 224, 192)]
+    save_rows("selectors-voc", "resolution", sizes, SOURCE, tmp_path)
+    smaller = module.in_short()[1]
+    assert "a smaller image of 224 px is better than BAViT in front**" in smaller and "+1.4 [+0.7, +2.3] AP" in smaller
+    (tmp_path / "selectors-voc.json").unlink()
     stored("throughput-cpu", *throughput(profile="voc-512", batch=8))
     assert "doesn't hold everywhere on our CPU**: 1.10x at batch 8" in module.in_short()[1]
     fast = [row | {"speedup": 1.31} for row in throughput(profile="voc-512", batch=8)]
