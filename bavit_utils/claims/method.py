@@ -144,7 +144,7 @@ def missing_baselines():
         if holds and not cheaper:
             holds = None  # of half of what it takes
         shown = []
-        for cost, rivals in (("sparsity", chosen), ("multiply-adds", cheaper)):
+        for cost, rivals in (("sparsity", chosen), ("cost", cheaper)):
             each = [
                 f"{_NAMES.get(one) or one.removeprefix('resolution-') + ' px'} {rival}" for one, rival in rivals.items()
             ]
@@ -155,7 +155,7 @@ def missing_baselines():
     patches = (448 // PATCH_SIZE) ** 2
     less = 1 - yolos_multiply_adds(patches, patches) / yolos_multiply_adds(PAPER.detector_tokens)
     return status, (
-        f"AP less BAViT's, multiply-adds as at the paper's sizes: {shown}. YOLOS at 448 px alone: "
+        f"AP less BAViT's (cost: multiply-adds at the paper's sizes): {shown}. YOLOS at 448 px alone: "
         f"{percent(1 - patches / PAPER.detector_tokens, 0)} fewer tokens, {percent(less)} fewer multiply-adds."
     )
 
