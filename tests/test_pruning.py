@@ -116,6 +116,11 @@ def test_any_keeps_a_cell_when_an_overlapping_source_cell_is_kept(seed, rows, co
     assert resized.dtype == torch.bool and resized[0].tolist() == expected
 
 
+def test_any_takes_the_largest_probability_that_a_cell_overlaps():
+    maps = torch.tensor([[[0.2, 0.8, 0.1], [0.3, 0.4, 0.5]]])
+    torch.testing.assert_close(resize_grid(maps, (1, 2), "any"), torch.tensor([[[0.8, 0.8]]]))
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_resizing_to_the_same_grid_changes_nothing_and_keeps_the_type(mode):
     fg_prob = random_probabilities(0, 2, 6, 5)

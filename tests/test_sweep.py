@@ -52,6 +52,19 @@ def test_rows_have_table_2s_columns_and_add_up(world):
     assert last["sparsity_reached"] == 0 and last["delta_AP"] == 0 and last["fg_recall"] == 1
 
 
+def test_a_rows_change_is_its_own_ap_less_the_dense_detectors(world, monkeypatch):
+    def predict(detector, images, keep, **_):  # the truth; pruned, all boxes are elsewhere
+        moved = 0.0 if keep is None else 500.0
+        return [
+            {"boxes": torch.from_numpy(one.boxes) + moved, "labels": torch.from_numpy(one.labels),
+             "scores": torch.ones(len(one.boxes))} for one in world["records"]
+        ]  # fmt: skip
+
+    monkeypatch.setattr(module, "predict", predict)
+    (row,) = sweep(Setting(**world), MAPS, (0.5,))
+    assert row["AP"] == 0 and row["delta_AP"] == row["delta_low"] == row["delta_high"] == pytest.approx(-1)
+
+
 def test_other_scores_cost_no_second_network(world):
     row = sweep(Setting(**world), MAPS, (0.5,), bavit="random")[0]
     assert row["tokens"] == pytest.approx(2 * 16 * (1 - row["sparsity_reached"]))
